@@ -1,0 +1,1 @@
+//! The types of the HTTP interface, shared by node and clients.

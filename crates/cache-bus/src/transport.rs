@@ -1,0 +1,117 @@
+//! The port to what carries invalidations between nodes.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cache_events::{NodeId, Partition, Position};
+
+/// Carries invalidations: lossy, fast hints and the log that makes up for them.
+///
+/// The receiving side of a node holds a `Transport` and never a store: it cannot touch L2.
+/// [`contract`](crate::contract) is the suite that every implementation runs.
+#[async_trait]
+pub trait Transport: Send + Sync + 'static {
+    /// How many partitions the deployment has: at least 1, the same on every node.
+    fn partitions(&self) -> u32;
+
+    /// What it is, for diagnostics: `embedded` or `redis`.
+    fn kind(&self) -> &'static str;
+
+    /// Opens a stream of hints of all partitions. When it returns, the subscription is in force: everything
+    /// published from then on is delivered, overflows or ends the stream.
+    async fn subscribe(&self) -> Result<Box<dyn HintStream>, TransportError>;
+
+    /// Asks the log what follows a position, and notes that `node` has applied everything up to it. A write: only
+    /// a true master answers it. Returns at most `max` entries.
+    async fn sync(
+        &self,
+        partition: Partition,
+        node: &NodeId,
+        at: Position,
+        max: u32,
+    ) -> Result<SyncAnswer, TransportError>;
+}
+
+/// A subscription. Dropping it ends it.
+#[async_trait]
+pub trait HintStream: Send {
+    /// The next thing that the subscription says. Cancel safe. After [`Hint::Closed`] it says nothing more.
+    async fn next(&mut self) -> Hint;
+}
+
+/// What a subscription says.
+#[derive(Debug, Clone)]
+pub enum Hint {
+    /// An event was appended at this position (an empty payload: a new epoch began).
+    Event {
+        /// The partition.
+        partition: Partition,
+        /// The position in its log.
+        position: Position,
+        /// The envelope, undecoded.
+        payload: Bytes,
+    },
+    /// Something was received that is not a hint.
+    Garbled,
+    /// Hints were dropped because this receiver was too slow.
+    Overflow,
+    /// The subscription has ended; subscribe again.
+    Closed(String),
+}
+
+/// What the log says to a sync.
+#[derive(Debug, Clone)]
+pub struct SyncAnswer {
+    /// The last position of the partition.
+    pub head: Position,
+    /// Milliseconds since the Unix epoch by the server's clock.
+    pub server_ms: u64,
+    /// What the node missed.
+    pub missed: Missed,
+}
+
+/// What a node missed between its position and the head.
+#[derive(Debug, Clone)]
+pub enum Missed {
+    /// These entries, contiguous from the position that was asked about; perhaps not all of them yet.
+    Entries(Vec<LogEntry>),
+    /// Entries that the log no longer has: flush the partition, take over the group stamps, stand at the head.
+    Gap(Vec<GroupStamp>),
+    /// The partition has another epoch: flush it, take over the group stamps, stand at the head.
+    Reset(Vec<GroupStamp>),
+}
+
+/// One entry of the log.
+#[derive(Debug, Clone)]
+pub struct LogEntry {
+    /// Its position.
+    pub position: Position,
+    /// The envelope, undecoded.
+    pub payload: Bytes,
+}
+
+/// The last invalidation of a group in the current epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupStamp {
+    /// The id of the group (`cache_events::Group::id`).
+    pub group: u64,
+    /// The sequence of the invalidation.
+    pub seq: u64,
+}
+
+/// Why the transport did not do what it was asked, by what the caller does next.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransportError {
+    /// It cannot be reached, or did not answer in time. Try again.
+    #[error("the invalidation transport is unavailable: {message}")]
+    Unavailable {
+        /// What was tried and what it said.
+        message: String,
+    },
+    /// This deployment and the transport disagree on their layout; trying again does not help.
+    #[error("fenced off from the invalidation transport: {message}")]
+    Fenced {
+        /// In what they disagree.
+        message: String,
+    },
+}

@@ -1,0 +1,1 @@
+//! One in-process server that is Store and Transport at once: the default without Redis.

@@ -1,0 +1,236 @@
+//! The port to the shared tier.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cache_events::{Group, Key, Namespace, Partition, Pattern, Position, Version};
+
+/// The shared tier with its log: every write is one atomic step of value, version, log entry and hint.
+///
+/// The steps and their rules are those of `docs/coherence.md`; [`contract`](crate::contract) is the suite that every
+/// implementation runs. All keys of one call lie in one partition (`key.partition(store.partitions())`); the caller
+/// splits.
+///
+/// Every method is safe to drop: what was already sent may still take effect (unknown outcome), which is why writes
+/// are idempotent and can be repeated.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// How many partitions the deployment has: at least 1, the same on every node.
+    fn partitions(&self) -> u32;
+
+    /// What it is, for diagnostics: `embedded` or `redis`.
+    fn kind(&self) -> &'static str;
+
+    /// Reads records and the stamps of their resources, without asking for anything. One round trip.
+    async fn read(&self, partition: Partition, keys: &[Key]) -> Result<ReadAnswer, StoreError>;
+
+    /// Reads a record, or asks for the right to load it: one fenced step.
+    async fn lease(&self, key: &Key, ask: LeaseAsk) -> Result<LeaseAnswer, StoreError>;
+
+    /// Stores a record iff the load lease is still there; says whether it did. Removes the lease.
+    async fn fill(
+        &self,
+        key: &Key,
+        token: LeaseToken,
+        record: Bytes,
+        ttl: Duration,
+    ) -> Result<bool, StoreError>;
+
+    /// Gives a load lease back, if it is still ours.
+    async fn release(&self, key: &Key, token: LeaseToken) -> Result<(), StoreError>;
+
+    /// Stores a record and appends an event. Writes the new position into the header of the record; order of arrival
+    /// decides between writers.
+    async fn put(
+        &self,
+        key: &Key,
+        record: Bytes,
+        ttl: Duration,
+        append: Append,
+    ) -> Result<Position, StoreError>;
+
+    /// Like [`put`](Store::put), but only if `version` is above that of a stored record of the live epoch and above
+    /// the floor that an invalidation left. `None` = refused: something as new or newer was there.
+    async fn put_versioned(
+        &self,
+        key: &Key,
+        version: Version,
+        record: Bytes,
+        ttl: Duration,
+        append: Append,
+    ) -> Result<Option<Position>, StoreError>;
+
+    /// Removes keys with their leases, stamps resources, appends an event. With nothing to remove it only publishes.
+    async fn invalidate(
+        &self,
+        partition: Partition,
+        what: &Invalidation,
+        append: Append,
+    ) -> Result<Position, StoreError>;
+
+    /// Stamps groups and appends an event. When the group table is full, stamps older than `keep` (the longest
+    /// hard TTL of all namespaces) make room; if there are none, the epoch is bumped.
+    async fn invalidate_groups(
+        &self,
+        partition: Partition,
+        groups: &[Group],
+        keep: Duration,
+        append: Append,
+    ) -> Result<Position, StoreError>;
+
+    /// Removes all keys and leases of a namespace that a pattern covers, then appends an event.
+    async fn invalidate_pattern(
+        &self,
+        partition: Partition,
+        namespace: &Namespace,
+        pattern: &Pattern,
+        append: Append,
+    ) -> Result<Position, StoreError>;
+
+    /// Makes everything in the partition worthless: a new epoch, with the event as its first entry.
+    async fn flush(&self, partition: Partition, append: Append) -> Result<Position, StoreError>;
+}
+
+/// What every writing step carries: where the caller stands, and the event for the log.
+#[derive(Debug, Clone, Default)]
+pub struct Append {
+    /// The caller's cursor in the partition; a store that is behind it has lost history and bumps its epoch.
+    pub at: Position,
+    /// The envelope (`cache_events::wire::encode`).
+    pub payload: Bytes,
+    /// The same event as a JSON object for the public channel, if that is switched on. The store adds the members
+    /// `epoch` and `sequence`.
+    pub public: Option<String>,
+}
+
+/// What [`Store::read`] found.
+#[derive(Debug, Clone)]
+pub struct ReadAnswer {
+    /// The epoch that was live when the connection made its hello: a record of another epoch is dead.
+    pub epoch: u64,
+    /// One for each key, in their order.
+    pub items: Vec<ReadItem>,
+}
+
+/// One key's share of a [`ReadAnswer`].
+#[derive(Debug, Clone, Default)]
+pub struct ReadItem {
+    /// The bytes of the record, unverified.
+    pub record: Option<Bytes>,
+    /// The last invalidation of the resource.
+    pub stamp: Option<Position>,
+}
+
+/// What a caller of [`Store::lease`] wants.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaseAsk {
+    /// The token under which the lease is to be held.
+    pub token: LeaseToken,
+    /// How long the lease lives.
+    pub ttl: Duration,
+    /// Ask for the right to load even if a record is there.
+    pub refresh: bool,
+    /// The caller's cursor in the partition.
+    pub at: Position,
+}
+
+/// What [`Store::lease`] said, with the state of the partition at that instant.
+#[derive(Debug, Clone)]
+pub struct LeaseAnswer {
+    /// The head of the partition: a record that is loaded under this lease carries it.
+    pub head: Position,
+    /// The last invalidation of the resource.
+    pub stamp: Option<Position>,
+    /// Milliseconds since the Unix epoch by the store's clock.
+    pub server_ms: u64,
+    /// The answer.
+    pub lease: Lease,
+}
+
+/// The four answers to a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lease {
+    /// A record is there.
+    Value(Bytes),
+    /// The caller may load and fill.
+    Granted,
+    /// Another caller loads; its lease lives that much longer.
+    Busy(Duration),
+    /// A writer asked that nothing be cached for that much longer: load, do not fill.
+    Hold(Duration),
+}
+
+/// What [`Store::invalidate`] removes, all of one partition.
+#[derive(Debug, Clone, Default)]
+pub struct Invalidation {
+    /// Keys: record and lease are removed; the version of a removed record becomes a floor.
+    pub keys: Vec<Key>,
+    /// Resources: all records of them that are older than this event become worthless.
+    pub resources: Vec<(Namespace, String)>,
+    /// How long stamps and floors are kept: the longest hard TTL of the namespaces concerned.
+    pub keep: Duration,
+    /// A floor for later versioned puts of these keys and resources, if the caller knows the new version.
+    pub floor: Version,
+    /// How long nothing may be filled for the keys (for an origin whose replicas lag); zero = no hold.
+    pub hold: Duration,
+}
+
+/// The token of a load lease: 16 random bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LeaseToken(pub [u8; 16]);
+
+impl fmt::Debug for LeaseToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LeaseToken({:02x}{:02x}..)", self.0[0], self.0[1])
+    }
+}
+
+/// Why the shared tier did not do what it was asked, by what the caller does next.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// It cannot be reached; nothing was done. Try later.
+    #[error("the shared tier is unavailable: {message}")]
+    Unavailable {
+        /// What was tried and what it said.
+        message: String,
+        /// The cause.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// The answer did not come (time-out, connection lost in mid-command): it may or may not have been done. Repeat.
+    #[error("the outcome at the shared tier is unknown: {message}")]
+    Unknown {
+        /// What was tried and what happened.
+        message: String,
+    },
+    /// It was refused and repeating does not help before somebody acts (no memory, no rights, too few replicas).
+    #[error("the shared tier refused: {message}")]
+    Refused {
+        /// What it said.
+        message: String,
+    },
+    /// This deployment and the store disagree on their layout; nothing may be read or written.
+    #[error("fenced off from the shared tier: {message}")]
+    Fenced {
+        /// In what they disagree.
+        message: String,
+    },
+}
+
+impl StoreError {
+    /// An [`Unavailable`](Self::Unavailable) with its cause.
+    pub fn unavailable(
+        message: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Unavailable { message: message.into(), source: Some(source.into()) }
+    }
+
+    /// Whether repeating the same step may succeed.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Unknown { .. })
+    }
+}

@@ -1,0 +1,1 @@
+//! The GPU marketplace: GPUs, prices, bookings, and what each change touches.

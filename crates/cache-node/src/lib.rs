@@ -1,0 +1,1 @@
+//! A node: configuration, assembly, HTTP, shutdown, and the demo.

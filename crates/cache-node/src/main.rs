@@ -1,0 +1,2 @@
+//! The binary of a node.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Redis as Store and as Transport.

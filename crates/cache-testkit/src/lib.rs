@@ -1,0 +1,1 @@
+//! Real servers, a manual clock and other things for tests; never published.

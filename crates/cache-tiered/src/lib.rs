@@ -1,0 +1,1 @@
+//! The cache: read path, write path, single flight, fences, freshness.

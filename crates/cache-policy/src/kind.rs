@@ -1,0 +1,100 @@
+//! Policies by name, for a configuration.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::{Lru, Policy, Sieve};
+
+/// The policies a configuration can name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PolicyKind {
+    /// [`Lru`], written `lru`.
+    Lru,
+    /// [`Sieve`], written `sieve`.
+    #[default]
+    Sieve,
+}
+
+impl PolicyKind {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::Lru, Self::Sieve];
+
+    /// The name a configuration uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lru => "lru",
+            Self::Sieve => "sieve",
+        }
+    }
+}
+
+/// The policy of that kind, empty. The hint (entries) saves growing.
+///
+/// ```
+/// use cache_policy::{build, Policy, PolicyKind};
+///
+/// let kind: PolicyKind = "lru".parse()?;
+/// assert_eq!(build(kind, 100).residents(), 0);
+/// # Ok::<(), cache_policy::UnknownPolicy>(())
+/// ```
+pub fn build(kind: PolicyKind, capacity_hint: usize) -> Box<dyn Policy> {
+    match kind {
+        PolicyKind::Lru => Box::new(Lru::new(capacity_hint)),
+        PolicyKind::Sieve => Box::new(Sieve::new(capacity_hint)),
+    }
+}
+
+impl fmt::Display for PolicyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for PolicyKind {
+    type Err = UnknownPolicy;
+
+    /// Case does not matter.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.name().eq_ignore_ascii_case(text))
+            .ok_or_else(|| UnknownPolicy(text.to_owned()))
+    }
+}
+
+/// A name that is no [`PolicyKind`]; holds what was typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownPolicy(pub String);
+
+impl fmt::Display for UnknownPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unknown eviction policy {:?}; known are", self.0)?;
+        for (index, kind) in PolicyKind::ALL.into_iter().enumerate() {
+            write!(f, "{} {kind}", if index == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for UnknownPolicy {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract;
+
+    #[test]
+    fn every_kind_is_found_by_its_name_and_keeps_the_contract() {
+        for kind in PolicyKind::ALL {
+            assert_eq!(kind.to_string().to_uppercase().parse(), Ok(kind));
+            contract::check(|capacity| build(kind, capacity));
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_told_with_the_known_ones() {
+        let error = "mru".parse::<PolicyKind>().unwrap_err();
+        assert_eq!(error.to_string(), "unknown eviction policy \"mru\"; known are lru, sieve");
+    }
+}

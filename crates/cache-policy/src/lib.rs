@@ -1,0 +1,34 @@
+//! Eviction policies: which entry leaves.
+//!
+//! A policy decides, the store acts. A policy sees slots (small integers that the store gives out and takes back), 64-bit
+//! hashes, weights and an opaque deadline. It never sees a key, a value, a clock or a lock. The store calls
+//!
+//! - [`Policy::touched`] for a hit, through `&self` under a shared lock: atomics only,
+//! - everything else through `&mut self` under its exclusive lock.
+//!
+//! What is here: [`Lru`], [`Sieve`], [`PolicyKind`] to choose by name, and [`contract`], which any other implementation runs
+//! in its own tests.
+//!
+//! ```
+//! use cache_policy::{Newcomer, Policy, Sieve};
+//!
+//! let mut policy = Sieve::new(3);
+//! for slot in 0..3 {
+//!     policy.inserted(slot, Newcomer { hash: u64::from(slot), weight: 1, deadline: u64::MAX });
+//! }
+//! policy.touched(0, 0);
+//! // 0 is the oldest but was hit, so it gets its second chance.
+//! assert_eq!(policy.evict(&|slot| u64::from(slot)), Some(1));
+//! ```
+
+pub mod contract;
+mod kind;
+mod list;
+mod lru;
+mod policy;
+mod sieve;
+
+pub use kind::{PolicyKind, UnknownPolicy, build};
+pub use lru::Lru;
+pub use policy::{Newcomer, Policy};
+pub use sieve::Sieve;

@@ -1,0 +1,161 @@
+//! Least recently used.
+//!
+//! One list in order of use; the tail leaves. A hit must not take the exclusive lock, so it goes into a small buffer through
+//! atomics, and whoever holds the exclusive lock next plays the buffer into the list. The buffer is bounded and lossy:
+//! where threads meet or nobody drains it, hits are forgotten and the order is a little older than the truth. Told from
+//! one thread that tends when asked, the order is exact.
+
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+
+use crate::list::List;
+use crate::{Newcomer, Policy};
+
+/// Hits that wait for the exclusive lock at most.
+const BUFFERED_HITS_MAX: usize = 64;
+/// From here on `touched` asks for `tend`; what is above is slack for when the lock is taken.
+const TEND_FROM: usize = 48;
+
+/// Evicts what was not used for the longest time.
+#[derive(Debug)]
+pub struct Lru {
+    order: List,
+    hits: HitBuffer,
+}
+
+impl Lru {
+    /// An empty policy; the hint saves growing.
+    pub fn new(capacity_hint: usize) -> Self {
+        Self { order: List::new(capacity_hint), hits: HitBuffer::new() }
+    }
+}
+
+impl Policy for Lru {
+    fn touched(&self, slot: u32, _hash: u64) -> bool {
+        let buffered = self.hits.len();
+        // The head hit again changes nothing, unless hits that wait are about to move it.
+        if buffered == 0 && self.order.head() == slot {
+            return false;
+        }
+        self.hits.push(buffered, slot)
+    }
+
+    fn inserted(&mut self, slot: u32, _newcomer: Newcomer) {
+        // Before the order changes: hits that waited are older than this newcomer, and may be for an earlier tenant of the slot.
+        self.tend();
+        self.order.unlink(slot);
+        self.order.push_head(slot);
+    }
+
+    fn removed(&mut self, slot: u32) {
+        self.tend();
+        self.order.unlink(slot);
+    }
+
+    fn evict(&mut self, _hash_of: &dyn Fn(u32) -> u64) -> Option<u32> {
+        self.tend();
+        let victim = self.order.tail();
+        self.order.unlink(victim).then_some(victim)
+    }
+
+    fn tend(&mut self) {
+        for slot in self.hits.drain() {
+            if self.order.unlink(slot) {
+                self.order.push_head(slot);
+            }
+        }
+    }
+
+    fn residents(&self) -> usize {
+        self.order.len()
+    }
+}
+
+/// Slots that were hit, in order. Relaxed throughout: the store's lock orders a drain after the hits told under it, and a
+/// hit overwritten by another thread is only a hit lost.
+#[derive(Debug)]
+struct HitBuffer {
+    slots: [AtomicU32; BUFFERED_HITS_MAX],
+    len: AtomicUsize,
+}
+
+impl HitBuffer {
+    fn new() -> Self {
+        Self { slots: [const { AtomicU32::new(0) }; BUFFERED_HITS_MAX], len: AtomicUsize::new(0) }
+    }
+
+    fn len(&self) -> usize {
+        self.len.load(Relaxed)
+    }
+
+    /// Notes a hit behind the `len` that the caller has just read; no read-modify-write. True = drain wanted.
+    fn push(&self, len: usize, slot: u32) -> bool {
+        if len >= BUFFERED_HITS_MAX {
+            return true;
+        }
+        if len == 0 || self.slots[len - 1].load(Relaxed) != slot {
+            self.slots[len].store(slot, Relaxed);
+            self.len.store(len + 1, Relaxed);
+        }
+        len + 1 >= TEND_FROM
+    }
+
+    fn drain(&mut self) -> impl Iterator<Item = u32> + use<'_> {
+        let len = std::mem::take(self.len.get_mut());
+        self.slots[..len].iter_mut().map(|slot| *slot.get_mut())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract;
+
+    fn newcomer(slot: u32) -> Newcomer {
+        Newcomer { hash: u64::from(slot), weight: 1, deadline: u64::MAX }
+    }
+
+    #[test]
+    fn keeps_the_contract() {
+        contract::check(Lru::new);
+    }
+
+    #[test]
+    fn order_is_exact_for_one_thread_that_tends() {
+        let mut rng = contract::Rng::new(7);
+        let mut policy = Lru::new(0);
+        let mut model: Vec<u32> = Vec::new(); // oldest first
+        for _ in 0..50_000 {
+            let slot = rng.below(40) as u32;
+            if model.contains(&slot) {
+                model.retain(|&other| other != slot);
+                if rng.below(20) == 0 {
+                    policy.removed(slot);
+                } else {
+                    model.push(slot);
+                    if policy.touched(slot, 0) {
+                        policy.tend();
+                    }
+                }
+            } else {
+                if model.len() == 24 {
+                    assert_eq!(policy.evict(&|_| 0), Some(model.remove(0)));
+                }
+                policy.inserted(slot, newcomer(slot));
+                model.push(slot);
+            }
+        }
+    }
+
+    #[test]
+    fn hits_nobody_drains_are_forgotten_and_bounded() {
+        let mut policy = Lru::new(0);
+        for slot in 0..1_000 {
+            policy.inserted(slot, newcomer(slot));
+        }
+        let asked = (0..1_000).filter(|&slot| policy.touched(slot, 0)).count();
+        assert_eq!(asked, 1_000 - (TEND_FROM - 1));
+        policy.tend();
+        // The first 64 hits were kept: those slots are the newest now.
+        assert_eq!(policy.evict(&|_| 0), Some(BUFFERED_HITS_MAX as u32));
+    }
+}

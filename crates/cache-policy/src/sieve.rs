@@ -1,0 +1,179 @@
+//! SIEVE: Zhang, Yang, Yue, Vigfusson and Rashmi, "SIEVE is Simpler than LRU: an Efficient Turn-Key Eviction Algorithm for
+//! Web Caches", NSDI 2024.
+//!
+//! One queue in order of arrival, one bit an entry, one hand. A hit sets the bit and moves nothing. The hand goes from the
+//! oldest to the newest: an entry whose bit is set loses the bit and stays *where it is*; the first without one leaves. The
+//! hand rests there and goes on from there next time, so newcomers that nobody asks for again leave early, while those that
+//! proved themselves gather behind the hand. From the newest it starts over at the oldest.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use crate::list::{List, NIL};
+use crate::{Newcomer, Policy};
+
+/// Evicts the first that was not hit since the hand last passed it.
+#[derive(Debug)]
+pub struct Sieve {
+    queue: List,
+    /// Indexed by slot. A byte each, so that hits on different slots need no read-modify-write.
+    visited: Vec<AtomicBool>,
+    /// Where the search goes on; `NIL` = at the oldest.
+    hand: u32,
+}
+
+impl Sieve {
+    /// An empty policy; the hint saves growing.
+    pub fn new(capacity_hint: usize) -> Self {
+        Self { queue: List::new(capacity_hint), visited: Vec::with_capacity(capacity_hint), hand: NIL }
+    }
+
+    fn leave(&mut self, slot: u32) {
+        if !self.queue.contains(slot) {
+            return;
+        }
+        if self.hand == slot {
+            self.hand = self.queue.newer(slot);
+        }
+        self.queue.unlink(slot);
+    }
+}
+
+impl Policy for Sieve {
+    fn touched(&self, slot: u32, _hash: u64) -> bool {
+        if let Some(visited) = self.visited.get(slot as usize) {
+            // The load first: a hot entry's line stays clean.
+            if !visited.load(Relaxed) {
+                visited.store(true, Relaxed);
+            }
+        }
+        false
+    }
+
+    fn inserted(&mut self, slot: u32, _newcomer: Newcomer) {
+        self.leave(slot);
+        let index = slot as usize;
+        if index >= self.visited.len() {
+            self.visited.resize_with(index + 1, AtomicBool::default);
+        }
+        *self.visited[index].get_mut() = false;
+        self.queue.push_head(slot);
+    }
+
+    fn removed(&mut self, slot: u32) {
+        self.leave(slot);
+    }
+
+    fn evict(&mut self, _hash_of: &dyn Fn(u32) -> u64) -> Option<u32> {
+        if self.queue.len() == 0 {
+            return None;
+        }
+        // Ends within two rounds: `&mut self` means nobody sets bits meanwhile.
+        let mut at = self.hand;
+        loop {
+            if at == NIL {
+                at = self.queue.tail();
+            }
+            if !std::mem::take(self.visited[at as usize].get_mut()) {
+                break;
+            }
+            at = self.queue.newer(at);
+        }
+        self.hand = at;
+        self.leave(at);
+        Some(at)
+    }
+
+    fn residents(&self) -> usize {
+        self.queue.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract;
+
+    fn newcomer(slot: u32) -> Newcomer {
+        Newcomer { hash: u64::from(slot), weight: 1, deadline: u64::MAX }
+    }
+
+    #[test]
+    fn keeps_the_contract() {
+        contract::check(Sieve::new);
+    }
+
+    #[test]
+    fn the_hand_clears_what_it_passes_and_goes_on_from_where_it_rested() {
+        let [a, b, c, d, e, f, g, h, i, j] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+        let mut policy = Sieve::new(7);
+        for slot in [a, b, c, d, e, f, g] {
+            policy.inserted(slot, newcomer(slot));
+        }
+        for slot in [a, b, g] {
+            policy.touched(slot, 0);
+        }
+        assert_eq!(policy.evict(&|_| 0), Some(c), "A and B are passed and lose their bits");
+        policy.inserted(h, newcomer(h));
+        policy.touched(a, 0);
+        policy.touched(d, 0);
+        assert_eq!(policy.evict(&|_| 0), Some(e), "the hand went on behind C and passed D");
+        policy.inserted(i, newcomer(i));
+        policy.touched(b, 0);
+        assert_eq!(policy.evict(&|_| 0), Some(f));
+        policy.inserted(j, newcomer(j));
+        assert_eq!(policy.residents(), 7);
+    }
+
+    /// The algorithm once more over a plain vector, oldest first; the hand is an index.
+    #[derive(Default)]
+    struct Dull {
+        queue: Vec<(u32, bool)>,
+        hand: usize,
+    }
+
+    impl Dull {
+        fn evict(&mut self) -> u32 {
+            while std::mem::take(&mut self.queue[self.hand].1) {
+                self.hand = (self.hand + 1) % self.queue.len();
+            }
+            let victim = self.queue[self.hand].0;
+            self.remove(victim);
+            victim
+        }
+
+        fn remove(&mut self, slot: u32) {
+            let index = self.queue.iter().position(|&(other, _)| other == slot).unwrap();
+            self.queue.remove(index);
+            self.hand -= usize::from(index < self.hand);
+            // Past the newest: back to the oldest at once, before the next newcomer takes that place.
+            if self.hand == self.queue.len() {
+                self.hand = 0;
+            }
+        }
+    }
+
+    #[test]
+    fn same_victims_as_the_dull_version() {
+        let mut rng = contract::Rng::new(11);
+        let mut policy = Sieve::new(0);
+        let mut dull = Dull::default();
+        for _ in 0..50_000 {
+            let slot = rng.below(60) as u32;
+            if let Some(entry) = dull.queue.iter_mut().find(|entry| entry.0 == slot) {
+                if rng.below(20) == 0 {
+                    policy.removed(slot);
+                    dull.remove(slot);
+                } else {
+                    policy.touched(slot, 0);
+                    entry.1 = true;
+                }
+            } else {
+                if dull.queue.len() == 24 {
+                    assert_eq!(policy.evict(&|_| 0), Some(dull.evict()));
+                }
+                policy.inserted(slot, newcomer(slot));
+                dull.queue.push((slot, false));
+            }
+        }
+    }
+}

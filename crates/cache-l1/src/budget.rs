@@ -1,0 +1,76 @@
+//! The bounds of the whole tier, shared by its shards.
+//!
+//! Bounds are not divided among the shards, so an entry may be as heavy as the whole bound and a small tier is not ruled by
+//! the luck of its hashes. Room is reserved before an entry is stored and given back after it left: the sums never exceed
+//! the bounds, at no moment and for no thread.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// Which bound was met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pressure {
+    Entries,
+    Bytes,
+}
+
+/// What is taken, and how much may be. Relaxed: the numbers guard no other memory.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    entries_max: usize,
+    bytes_max: u64,
+    entries: AtomicUsize,
+    bytes: AtomicU64,
+}
+
+impl Budget {
+    pub(crate) fn new(entries_max: usize, bytes_max: u64) -> Self {
+        Self { entries_max, bytes_max, entries: AtomicUsize::new(0), bytes: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn entries_max(&self) -> usize {
+        self.entries_max
+    }
+
+    pub(crate) fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
+    pub(crate) fn entries(&self) -> usize {
+        self.entries.load(Relaxed)
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    /// Takes room for one entry, or says what is missing and takes none.
+    pub(crate) fn reserve(&self, bytes: u64) -> Result<(), Pressure> {
+        let more = |held: usize| Some(held + 1).filter(|&held| held <= self.entries_max);
+        if self.entries.fetch_update(Relaxed, Relaxed, more).is_err() {
+            return Err(Pressure::Entries);
+        }
+        let more = |held: u64| held.checked_add(bytes).filter(|&held| held <= self.bytes_max);
+        if self.bytes.fetch_update(Relaxed, Relaxed, more).is_err() {
+            self.entries.fetch_sub(1, Relaxed);
+            return Err(Pressure::Bytes);
+        }
+        Ok(())
+    }
+
+    /// What `reserve` would say now.
+    pub(crate) fn missing(&self, bytes: u64) -> Option<Pressure> {
+        if self.entries() >= self.entries_max {
+            Some(Pressure::Entries)
+        } else if self.bytes().saturating_add(bytes) > self.bytes_max {
+            Some(Pressure::Bytes)
+        } else {
+            None
+        }
+    }
+
+    /// Gives back the room of one entry.
+    pub(crate) fn release(&self, bytes: u64) {
+        self.entries.fetch_sub(1, Relaxed);
+        self.bytes.fetch_sub(bytes, Relaxed);
+    }
+}

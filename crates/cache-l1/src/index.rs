@@ -1,0 +1,102 @@
+//! Which slots hold variants of a resource, without a walk over all.
+//!
+//! A table *resource → first slot* and a chain through the slots: 21 bytes an entry at most, nothing allocated per resource.
+
+use hashbrown::HashTable;
+
+const NIL: u32 = u32::MAX;
+const IDLE: u32 = u32::MAX - 1;
+
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    resource: u64,
+    prev: u32,
+    next: u32,
+}
+
+/// The chains of all resources of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    firsts: HashTable<u32>,
+    links: Vec<Link>,
+}
+
+impl Index {
+    /// Lists a slot that is not listed.
+    pub(crate) fn add(&mut self, slot: u32, resource: u64) {
+        let at = slot as usize;
+        if at >= self.links.len() {
+            self.links.resize(at + 1, Link { resource: 0, prev: IDLE, next: NIL });
+        }
+        debug_assert_eq!(self.links[at].prev, IDLE);
+        let links = &mut self.links;
+        if let Some(first) =
+            self.firsts.find_mut(resource, |&first| links[first as usize].resource == resource)
+        {
+            // In as the second, so that the table stays as it is.
+            let next = std::mem::replace(&mut links[*first as usize].next, slot);
+            if next != NIL {
+                links[next as usize].prev = slot;
+            }
+            links[at] = Link { resource, prev: *first, next };
+        } else {
+            links[at] = Link { resource, prev: NIL, next: NIL };
+            self.firsts.insert_unique(resource, slot, |&first| links[first as usize].resource);
+        }
+    }
+
+    /// Takes a slot off its list, if it is on one.
+    pub(crate) fn remove(&mut self, slot: u32) {
+        let Some(&Link { resource, prev, next }) = self.links.get(slot as usize) else { return };
+        if prev == IDLE {
+            return;
+        }
+        if prev != NIL {
+            self.links[prev as usize].next = next;
+        } else if let Ok(mut first) = self.firsts.find_entry(resource, |&first| first == slot) {
+            if next == NIL {
+                first.remove();
+            } else {
+                *first.get_mut() = next;
+            }
+        }
+        if next != NIL {
+            self.links[next as usize].prev = prev;
+        }
+        self.links[slot as usize].prev = IDLE;
+    }
+
+    /// All slots of a resource.
+    pub(crate) fn slots(&self, resource: u64) -> impl Iterator<Item = u32> + '_ {
+        let first = self.firsts.find(resource, |&first| self.links[first as usize].resource == resource);
+        std::iter::successors(first.copied(), |&slot| {
+            Some(self.links[slot as usize].next).filter(|&next| next != NIL)
+        })
+    }
+
+    /// Whether the slot is listed under the resource.
+    pub(crate) fn lists(&self, slot: u32, resource: u64) -> bool {
+        self.slots(resource).any(|listed| listed == slot)
+    }
+
+    /// Panics if a chain is broken; the answer is the number of listed slots.
+    pub(crate) fn validate(&self) -> usize {
+        let mut count = 0;
+        for &first in &self.firsts {
+            let resource = self.links[first as usize].resource;
+            let mut prev = NIL;
+            for slot in self.slots(resource) {
+                let link = self.links[slot as usize];
+                assert_eq!((link.prev, link.resource), (prev, resource), "index: link of slot {slot}");
+                prev = slot;
+                count += 1;
+            }
+        }
+        assert_eq!(
+            count,
+            self.links.iter().filter(|link| link.prev != IDLE).count(),
+            "index: slots outside of chains"
+        );
+        count
+    }
+}

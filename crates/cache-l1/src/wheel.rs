@@ -1,0 +1,268 @@
+//! A hierarchical timing wheel: finds what expired without a scan.
+//!
+//! Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", SOSP 1987. Deadlines are milliseconds. Level 0 has a bucket for each of the
+//! 64 milliseconds around the present, level 1 one for each 64 of these, and so on; eleven levels hold any `u64`. An entry lies on the level of the
+//! highest digit (base 64) in which its deadline differs from the wheel's time. When time gets to a bucket of a higher level,
+//! its entries move down, so an entry moves at most once a level (three times for a life of a day) and the caller bounds the work of a call.
+//!
+//! All entries of a level share the digits above it with the wheel's time, so the begin of a level's first bucket in use follows from the
+//! time and one word of occupancy: no empty bucket is ever visited, however long nobody called.
+
+/// Digits are base 64, so that a level's occupancy is one word.
+const DIGIT_BITS: u32 = 6;
+const BUCKETS: usize = 1 << DIGIT_BITS;
+const LEVELS: usize = 11;
+/// This deadline never comes and is not scheduled.
+const NEVER: u64 = u64::MAX;
+
+const NIL: u32 = u32::MAX;
+const IDLE: u16 = u16::MAX;
+
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    deadline: u64,
+    prev: u32,
+    next: u32,
+    /// level × 64 + digit, or `IDLE`.
+    bucket: u16,
+}
+
+/// Deadlines of slots, intrusive: a slot has one place in an array, and nothing is allocated per entry.
+#[derive(Debug)]
+pub(crate) struct Wheel {
+    /// Time the wheel has come to; everything due before has been handed out or lies in the bucket it stopped in.
+    time: u64,
+    /// A bit for each bucket with entries.
+    occupied: [u64; LEVELS],
+    heads: Box<[u32]>,
+    links: Vec<Link>,
+}
+
+impl Wheel {
+    pub(crate) fn new() -> Self {
+        Self {
+            time: 0,
+            occupied: [0; LEVELS],
+            heads: vec![NIL; LEVELS * BUCKETS].into_boxed_slice(),
+            links: Vec::new(),
+        }
+    }
+
+    /// Notes when the slot is due. The slot must be idle.
+    pub(crate) fn schedule(&mut self, slot: u32, deadline: u64) {
+        let index = slot as usize;
+        if index >= self.links.len() {
+            self.links.resize(index + 1, Link { deadline: 0, prev: NIL, next: NIL, bucket: IDLE });
+        }
+        debug_assert_eq!(self.links[index].bucket, IDLE);
+        if deadline != NEVER {
+            self.link(slot, deadline.max(self.time));
+        }
+    }
+
+    /// Forgets the slot, if it is scheduled.
+    pub(crate) fn cancel(&mut self, slot: u32) {
+        let Some(&Link { prev, next, bucket, .. }) = self.links.get(slot as usize) else { return };
+        if bucket == IDLE {
+            return;
+        }
+        match prev {
+            NIL => self.heads[bucket as usize] = next,
+            prev => self.links[prev as usize].next = next,
+        }
+        if next != NIL {
+            self.links[next as usize].prev = prev;
+        }
+        if self.heads[bucket as usize] == NIL {
+            self.occupied[bucket as usize / BUCKETS] &= !(1 << (bucket as usize % BUCKETS));
+        }
+        self.links[slot as usize].bucket = IDLE;
+    }
+
+    /// Takes out one slot whose deadline is at or before `now`. Each entry looked at costs one of `steps`; with none left the
+    /// answer is `None` and the next call goes on from there.
+    pub(crate) fn due(&mut self, now: u64, steps: &mut usize) -> Option<u32> {
+        loop {
+            let Some((level, begin)) = self.next_bucket() else {
+                self.time = self.time.max(now);
+                return None;
+            };
+            if begin > now {
+                self.time = self.time.max(now);
+                return None;
+            }
+            if *steps == 0 {
+                return None;
+            }
+            *steps -= 1;
+            self.time = self.time.max(begin);
+            let bucket = level * BUCKETS + digit(begin, level);
+            let slot = self.heads[bucket];
+            let deadline = self.links[slot as usize].deadline;
+            self.cancel(slot);
+            if deadline <= now {
+                return Some(slot);
+            }
+            self.link(slot, deadline);
+        }
+    }
+
+    /// Whether the slot waits for a deadline.
+    pub(crate) fn is_scheduled(&self, slot: u32) -> bool {
+        self.links.get(slot as usize).is_some_and(|link| link.bucket != IDLE)
+    }
+
+    /// Panics if the structure is broken; the answer is the number of scheduled slots.
+    pub(crate) fn validate(&self) -> usize {
+        let mut count = 0;
+        for bucket in 0..LEVELS * BUCKETS {
+            let (level, at) = (bucket / BUCKETS, bucket % BUCKETS);
+            let (mut slot, mut prev) = (self.heads[bucket], NIL);
+            assert_eq!(
+                self.occupied[level] >> at & 1 == 1,
+                slot != NIL,
+                "wheel: occupancy of bucket {bucket}"
+            );
+            while slot != NIL {
+                let link = self.links[slot as usize];
+                assert_eq!((link.prev, link.bucket), (prev, bucket as u16), "wheel: link of slot {slot}");
+                assert_eq!(digit(link.deadline, level), at, "wheel: slot {slot} lies in the wrong bucket");
+                assert!(link.deadline >= self.time, "wheel: slot {slot} was passed");
+                count += 1;
+                (prev, slot) = (slot, link.next);
+            }
+        }
+        assert_eq!(
+            count,
+            self.links.iter().filter(|link| link.bucket != IDLE).count(),
+            "wheel: slots outside of buckets"
+        );
+        count
+    }
+
+    fn link(&mut self, slot: u32, deadline: u64) {
+        // `| 63`: what differs in the lowest digit only, or not at all, is level 0.
+        let level = ((63 - ((deadline ^ self.time) | 63).leading_zeros()) / DIGIT_BITS) as usize;
+        let at = digit(deadline, level);
+        let bucket = level * BUCKETS + at;
+        let next = std::mem::replace(&mut self.heads[bucket], slot);
+        if next != NIL {
+            self.links[next as usize].prev = slot;
+        }
+        self.links[slot as usize] = Link { deadline, prev: NIL, next, bucket: bucket as u16 };
+        self.occupied[level] |= 1 << at;
+    }
+
+    /// The bucket that begins first, as its level and begin. A bucket that a call stopped in has begun already, so it comes before
+    /// all others and time cannot pass it.
+    fn next_bucket(&self) -> Option<(usize, u64)> {
+        let used = (0..LEVELS).rev().filter(|&level| self.occupied[level] != 0);
+        used.map(|level| {
+            let at = u64::from(self.occupied[level].trailing_zeros());
+            let shift = DIGIT_BITS * level as u32;
+            let above = self.time >> shift >> DIGIT_BITS << DIGIT_BITS;
+            (level, (above | at) << shift)
+        })
+        .min_by_key(|&(_, begin)| begin)
+    }
+}
+
+fn digit(time: u64, level: usize) -> usize {
+    (time >> (DIGIT_BITS * level as u32)) as usize % BUCKETS
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use cache_policy::contract::Rng;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn drain(wheel: &mut Wheel, now: u64) -> Vec<u32> {
+        let mut slots: Vec<u32> = std::iter::from_fn(|| wheel.due(now, &mut usize::MAX.clone())).collect();
+        slots.sort_unstable();
+        slots
+    }
+
+    #[test]
+    fn due_exactly_at_the_deadline() {
+        for deadline in [1, 63, 64, 65, 4_095, 4_096, 1_000_000_007, u64::MAX - 1] {
+            let mut wheel = Wheel::new();
+            wheel.schedule(0, deadline);
+            assert_eq!(drain(&mut wheel, deadline - 1), [], "{deadline}");
+            assert_eq!(drain(&mut wheel, deadline), [0], "{deadline}");
+            assert_eq!(wheel.validate(), 0);
+        }
+    }
+
+    #[test]
+    fn a_deadline_in_the_past_is_due_at_once_and_never_is_never() {
+        let mut wheel = Wheel::new();
+        assert_eq!(drain(&mut wheel, 10_000), []);
+        wheel.schedule(3, 5);
+        wheel.schedule(4, u64::MAX);
+        assert!(!wheel.is_scheduled(4));
+        assert_eq!(drain(&mut wheel, 10_000), [3]);
+        assert_eq!(drain(&mut wheel, u64::MAX), []);
+    }
+
+    #[test]
+    fn no_call_does_more_than_its_steps() {
+        let mut wheel = Wheel::new();
+        for slot in 0..1_000 {
+            wheel.schedule(slot, 100_000 + u64::from(slot));
+        }
+        let mut calls = 0;
+        let mut found = 0;
+        while found < 1_000 {
+            let mut steps = 7;
+            while wheel.due(100_999, &mut steps).is_some() {
+                found += 1;
+            }
+            wheel.validate();
+            calls += 1;
+        }
+        assert!((1_000 / 7..2_000).contains(&calls), "{calls}");
+    }
+
+    proptest! {
+        /// Any schedule, cancellations and interrupted calls: the same slots as a sorted map, at the same times.
+        #[test]
+        fn same_as_a_sorted_map(seed: u64, spread in 1_u32..40) {
+            let mut rng = Rng::new(seed);
+            let mut wheel = Wheel::new();
+            let mut model: BTreeMap<u32, u64> = BTreeMap::new();
+            let mut now = rng.below(1 << 42);
+            for _ in 0..300 {
+                let slot = rng.below(64) as u32;
+                match rng.below(4) {
+                    0 | 1 if !model.contains_key(&slot) => {
+                        let deadline = now + rng.below(1 << spread);
+                        wheel.schedule(slot, deadline);
+                        model.insert(slot, deadline);
+                    }
+                    2 => {
+                        wheel.cancel(slot);
+                        model.remove(&slot);
+                    }
+                    _ => {
+                        now += rng.below(1 << spread);
+                        let mut steps = rng.below(8) as usize;
+                        while let Some(slot) = wheel.due(now, &mut steps) {
+                            let deadline = model.remove(&slot);
+                            prop_assert!(deadline.is_some_and(|deadline| deadline <= now));
+                        }
+                        if rng.below(2) == 0 {
+                            let expected: Vec<u32> = model.iter().filter(|entry| *entry.1 <= now).map(|entry| *entry.0).collect();
+                            model.retain(|_, deadline| *deadline > now);
+                            prop_assert_eq!(drain(&mut wheel, now), expected);
+                        }
+                    }
+                }
+                prop_assert_eq!(wheel.validate(), model.len());
+            }
+        }
+    }
+}

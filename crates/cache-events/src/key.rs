@@ -84,7 +84,9 @@ impl Key {
             let (name, value) = pair.split_once('=').ok_or_else(|| wrong("a parameter is name=value"))?;
             builder = builder.param(decode(name)?, decode(value)?);
         }
-        builder.build()
+        // One key, one text: what sorts, repeats or escapes differently is not the name of a key.
+        let key = builder.build()?;
+        if key.to_string() == text { Ok(key) } else { Err(wrong("is not spelled canonically")) }
     }
 
     /// The namespace.

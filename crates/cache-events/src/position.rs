@@ -70,7 +70,9 @@ impl FromStr for Position {
         let wrong = || NameError::new("position", text, "is <epoch>-<seq>, both below 2^53");
         let (epoch, seq) = text.split_once('-').ok_or_else(wrong)?;
         let number = |text: &str| text.parse().ok().filter(|&n| n < Self::LIMIT).ok_or_else(wrong);
-        Ok(Self { epoch: number(epoch)?, seq: number(seq)? })
+        let position = Self { epoch: number(epoch)?, seq: number(seq)? };
+        // One position, one text: no signs, no leading zeros.
+        if position.to_string() == text { Ok(position) } else { Err(wrong()) }
     }
 }
 

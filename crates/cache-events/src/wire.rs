@@ -6,10 +6,11 @@
 //! ```
 //!
 //! A flag says that something follows which this version does not know (bit 0 is kept for a MAC of 32 bytes behind
-//! the body). Decoding arbitrary bytes never panics and never allocates more than the limit.
+//! the body). Decoding arbitrary bytes never panics and never allocates more than a small multiple of that limit.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{CacheEvent, EventId, EventKind, Namespace, NodeId, Partition, Position, Scope};
 
@@ -17,6 +18,8 @@ use crate::{CacheEvent, EventId, EventKind, Namespace, NodeId, Partition, Positi
 pub const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
 /// Most keys and resources in one envelope; larger batches are split.
 pub const ENVELOPE_SCOPES_MAX: usize = 1000;
+/// Deepest nesting of lists and objects in an event's data; a JSON reader gives up soon behind it.
+pub const DATA_DEPTH_MAX: usize = 100;
 /// Bytes before the envelope in a hint.
 pub const HINT_PREFIX_BYTES: usize = 20;
 
@@ -69,19 +72,36 @@ struct Body {
     announce: bool,
 }
 
-fn config() -> Configuration<LittleEndian, Varint, Limit<ENVELOPE_BYTES_MAX>> {
-    bincode::config::standard().with_limit::<ENVELOPE_BYTES_MAX>()
+/// What a decoder may claim. bincode counts what a field takes in memory, not on the wire: the length of a text is
+/// one byte there and eight here, so a full envelope of short texts claims up to nine times its size.
+const CLAIM_BYTES_MAX: usize = 9 * ENVELOPE_BYTES_MAX;
+
+fn config() -> Configuration<LittleEndian, Varint, Limit<CLAIM_BYTES_MAX>> {
+    bincode::config::standard().with_limit::<CLAIM_BYTES_MAX>()
+}
+
+fn deeper_than(levels: usize, value: &Value) -> bool {
+    let Some(below) = levels.checked_sub(1) else { return value.is_array() || value.is_object() };
+    match value {
+        Value::Array(items) => items.iter().any(|item| deeper_than(below, item)),
+        Value::Object(fields) => fields.values().any(|field| deeper_than(below, field)),
+        _ => false,
+    }
 }
 
 /// Encodes an event.
 ///
 /// # Errors
-/// [`WireError::TooLarge`] if it has more than [`ENVELOPE_SCOPES_MAX`] scopes or takes more than
-/// [`ENVELOPE_BYTES_MAX`] bytes.
+/// [`WireError::TooLarge`] if it has more than [`ENVELOPE_SCOPES_MAX`] scopes, takes more than
+/// [`ENVELOPE_BYTES_MAX`] bytes or nests its data deeper than [`DATA_DEPTH_MAX`].
 pub fn encode(event: &CacheEvent) -> Result<Vec<u8>, WireError> {
     if event.scopes.len() > ENVELOPE_SCOPES_MAX {
         let (size, max) = (event.scopes.len(), ENVELOPE_SCOPES_MAX);
         return Err(WireError::TooLarge { unit: "scopes", size, max });
+    }
+    if event.data.as_ref().is_some_and(|data| deeper_than(DATA_DEPTH_MAX, data)) {
+        let (size, max) = (DATA_DEPTH_MAX + 1, DATA_DEPTH_MAX);
+        return Err(WireError::TooLarge { unit: "levels of data", size, max });
     }
     let body = Body {
         kind: event.event_type.as_str().to_owned(),

@@ -1,8 +1,8 @@
 //! The bounds of the whole tier, shared by its shards.
 //!
-//! Bounds are not divided among the shards, so an entry may be as heavy as the whole bound and a small tier is not ruled by
-//! the luck of its hashes. Room is reserved before an entry is stored and given back after it left: the sums never exceed
-//! the bounds, at no moment and for no thread.
+//! Bounds are not divided among the shards, so an entry may be as heavy as the whole bound and a small tier
+//! is not ruled by the luck of its hashes. Room is reserved before an entry is stored and given back after it
+//! left: the sums never exceed the bounds, at no moment and for no thread.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 

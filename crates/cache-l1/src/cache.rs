@@ -2,20 +2,21 @@
 //!
 //! # Why an insert loses to every invalidation since its snapshot
 //!
-//! An invalidation first adds to a generation (the stripe's, or the one for patterns), then takes the shard's lock and drops. An insert
-//! compares the generation with its snapshot *while it holds the shard's lock*, and stores before it lets go. The lock puts the
-//! two in an order:
+//! An invalidation first adds to a generation (the stripe's, or the one for patterns), then takes the shard's
+//! lock and drops. An insert compares the generation with its snapshot *while it holds the shard's lock*, and
+//! stores before it lets go. The lock puts the two in an order:
 //!
 //! - the insert was first: its entry is there when the invalidation comes to drop;
-//! - the invalidation was first: its addition happened before its unlock, hence before the insert's lock; the insert sees
-//!   it, and its snapshot, taken before, does not hold.
+//! - the invalidation was first: its addition happened before its unlock, hence before the insert's lock; the
+//!   insert sees it, and its snapshot, taken before, does not hold.
 //!
-//! A snapshot taken between the addition and the drop belongs to a load that began after the invalidation did, so it reads what the invalidation
-//! announced; dropping its entry as well costs a load and is never wrong. The lock gives the order, so the generations need no more
-//! than acquire and release: a snapshot that happens after the call returned must see the addition.
+//! A snapshot taken between the addition and the drop belongs to a load that began after the invalidation
+//! did, so it reads what the invalidation announced; dropping its entry as well costs a load and is never
+//! wrong. The lock gives the order, so the generations need no more than acquire and release: a snapshot that
+//! happens after the call returned must see the addition.
 //!
-//! Flushes and stamps take no shard lock. There the entry carries what it was checked against (generation, origin), and every hit compares:
-//! see [`Fence`].
+//! Flushes and stamps take no shard lock. There the entry carries what it was checked against (generation,
+//! origin), and every hit compares: see [`Fence`].
 
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -29,7 +30,8 @@ use crate::shelf::{Entry, Shelf};
 use crate::tally::Tally;
 use crate::{Address, Cause, Fence, Hit, Inserted, Left, Meta, Origin, Refusal, Snapshot, Stats};
 
-/// Generations against which loads are fenced; resources share one by chance, which costs a refused insert now and then.
+/// Generations against which loads are fenced; resources share one by chance, which costs a refused insert
+/// now and then.
 const STRIPES: usize = 4_096;
 /// Tiers with fewer entries have one shard.
 const ENTRIES_PER_SHARD_MIN: usize = 512;
@@ -44,7 +46,8 @@ pub struct Config {
     pub entries_max: usize,
     /// Bytes at most: weights and overhead.
     pub bytes_max: u64,
-    /// Independent locks, rounded up to a power of two, at most 1,024. `None`: by cores and size; one below 1,024 entries.
+    /// Independent locks, rounded up to a power of two, at most 1,024. `None`: by cores and size; one below
+    /// 1,024 entries.
     pub shards: Option<usize>,
     /// The group that every entry belongs to without naming it: the namespace's own.
     pub own_group: u64,
@@ -52,11 +55,11 @@ pub struct Config {
 
 /// A concurrent, bounded, expiring, fenced map. See the [crate](crate) for an example.
 ///
-/// `K` and `V` are cloned, compared or dropped by the rules: `V` is cloned and `K` compared under a shard's lock (so both must be
-/// cheap and must not call the tier), and nothing is dropped under a lock.
+/// `K` and `V` are cloned, compared or dropped by the rules: `V` is cloned and `K` compared under a shard's
+/// lock (so both must be cheap and must not call the tier), and nothing is dropped under a lock.
 ///
-/// `now` is the caller's logical time in milliseconds and must not go back. All methods panic for an [`Address`] whose partition the
-/// fence does not have.
+/// `now` is the caller's logical time in milliseconds and must not go back. All methods panic for an
+/// [`Address`] whose partition the fence does not have.
 pub struct L1<K, V, P = Box<dyn Policy>> {
     pub(crate) shards: Box<[Shard<K, V, P>]>,
     stripes: Box<[AtomicU64]>,
@@ -250,7 +253,8 @@ impl<K, V, P: Policy> L1<K, V, P> {
         self.take_key(key, at, Cause::Invalidated, |entry| !entry.meta.origin.reflects(event))
     }
 
-    /// Drops the key because somebody asked for it. As for an invalidation, what was loaded before does not come back.
+    /// Drops the key because somebody asked for it. As for an invalidation, what was loaded before does not
+    /// come back.
     pub fn remove<Q>(&self, key: &Q, at: &Address) -> Option<Left<K, V>>
     where
         K: Borrow<Q>,
@@ -276,8 +280,8 @@ impl<K, V, P: Policy> L1<K, V, P> {
         left
     }
 
-    /// [`invalidate_key`](Self::invalidate_key) for all keys of a partition that the predicate matches; refuses all
-    /// inserts of the tier whose snapshot is older, as nobody knows which keys they will have.
+    /// [`invalidate_key`](Self::invalidate_key) for all keys of a partition that the predicate matches;
+    /// refuses all inserts of the tier whose snapshot is older, as nobody knows which keys they will have.
     ///
     /// Walks all entries, a shard at a time, under the shared lock; `matches` runs under it.
     pub fn invalidate_matching(
@@ -292,7 +296,8 @@ impl<K, V, P: Policy> L1<K, V, P> {
         };
         let mut left = Vec::new();
         for shard in &self.shards {
-            // Found under the shared lock and looked at again under the exclusive one: what comes between has a newer snapshot.
+            // Found under the shared lock and looked at again under the exclusive one: what comes between has
+            // a newer snapshot.
             let found: Vec<u32> = {
                 let shelf = shard.shelf.read();
                 shelf.entries().filter(|(_, entry)| outdated(entry)).map(|(slot, _)| slot).collect()
@@ -318,8 +323,8 @@ impl<K, V, P: Policy> L1<K, V, P> {
         self.stripe(at.resource()).fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Takes out what expired, and what flushes and stamps left dead; looks at no more than `budget` entries and goes on from
-    /// there next time.
+    /// Takes out what expired, and what flushes and stamps left dead; looks at no more than `budget` entries
+    /// and goes on from there next time.
     pub fn sweep(&self, now: u64, budget: usize) -> Vec<Left<K, V>> {
         let mut steps = budget;
         let mut left = Vec::new();
@@ -344,7 +349,8 @@ impl<K, V, P: Policy> L1<K, V, P> {
         left
     }
 
-    /// Shows every entry, dead ones included, for diagnostics: key, value, meta. Shard by shard, under the shared lock.
+    /// Shows every entry, dead ones included, for diagnostics: key, value, meta. Shard by shard, under the
+    /// shared lock.
     pub fn for_each(&self, mut see: impl FnMut(&K, &V, &Meta)) {
         for shard in &self.shards {
             for (_, entry) in shard.shelf.read().entries() {

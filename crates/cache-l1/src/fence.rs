@@ -1,26 +1,28 @@
 //! What a whole node knows about outdated values: flushes and group stamps, per partition.
 //!
-//! A flush must not walk the caches, and a group's stamp must cost a hit nothing. So both only leave a mark here:
+//! A flush must not walk the caches, and a group's stamp must cost a hit nothing. So both only leave a mark
+//! here:
 //!
 //! - each partition has a *generation*; a flush adds one, and entries of an older generation are dead;
-//! - each partition has a table *group → sequence of its last stamp*; an entry is dead if one of its groups was stamped after
-//!   the entry's origin;
-//! - the fence has one *version*, changed by every stamp and flush. An entry remembers the version it was last judged at; as long
-//!   as that is the present one, a hit compares two numbers and looks nothing up.
+//! - each partition has a table *group → sequence of its last stamp*; an entry is dead if one of its groups
+//!   was stamped after the entry's origin;
+//! - the fence has one *version*, changed by every stamp and flush. An entry remembers the version it was
+//!   last judged at; as long as that is the present one, a hit compares two numbers and looks nothing up.
 //!
-//! **Order.** A writer changes the table and the generation first and adds to the version last, all under the partition's write lock. A judge
-//! reads the version first, then takes the read lock, checks generation and table, and notes the version it read. If it noted version
-//! n, the writer that made version n was done with the table before; a writer that came between makes n old, and the entry is judged
-//! again. The generation is checked again under the lock because a flush forgets the stamps of the old epoch: without that, an
-//! entry of the old generation could be cleared by the new table.
+//! **Order.** A writer changes the table and the generation first and adds to the version last, all under the
+//! partition's write lock. A judge reads the version first, then takes the read lock, checks generation and
+//! table, and notes the version it read. If it noted version n, the writer that made version n was done with
+//! the table before; a writer that came between makes n old, and the entry is judged again. The generation is
+//! checked again under the lock because a flush forgets the stamps of the old epoch: without that, an entry
+//! of the old generation could be cleared by the new table.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashTable;
 use parking_lot::RwLock;
 
-/// Group stamps kept per partition at most. Beyond, the older half is forgotten and everything at or before the newest of
-/// these counts as stamped: entries die needlessly, none survives wrongly.
+/// Group stamps kept per partition at most. Beyond, the older half is forgotten and everything at or before
+/// the newest of these counts as stamped: entries die needlessly, none survives wrongly.
 pub const GROUPS_MAX: usize = 16_384;
 
 /// Flushes and group stamps of one node; shared by all its [`L1`](crate::L1)s through an `Arc`.
@@ -59,8 +61,8 @@ impl Fence {
         self.partitions.len() as u32
     }
 
-    /// Everything of the partition is dead from now on, in O(1); `groups` (id, sequence of the last stamp) replace the
-    /// stamps known so far, and `epoch` is the one they belong to.
+    /// Everything of the partition is dead from now on, in O(1); `groups` (id, sequence of the last stamp)
+    /// replace the stamps known so far, and `epoch` is the one they belong to.
     pub fn flush(&self, partition: u32, epoch: u64, groups: &[(u64, u64)]) {
         let partition = &self.partitions[partition as usize];
         let mut stamps = partition.stamps.write();

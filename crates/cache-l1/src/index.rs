@@ -1,6 +1,7 @@
 //! Which slots hold variants of a resource, without a walk over all.
 //!
-//! A table *resource → first slot* and a chain through the slots: 21 bytes an entry at most, nothing allocated per resource.
+//! A table *resource → first slot* and a chain through the slots: 21 bytes an entry at most, nothing
+//! allocated per resource.
 
 use hashbrown::HashTable;
 
@@ -98,5 +99,40 @@ impl Index {
             "index: slots outside of chains"
         );
         count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeSet, HashMap};
+
+    use cache_policy::contract::{Rng, mix};
+
+    use super::*;
+
+    #[test]
+    fn same_as_a_map_of_sets() {
+        let mut rng = Rng::new(5);
+        let mut index = Index::default();
+        let mut model: HashMap<u64, BTreeSet<u32>> = HashMap::new();
+        for _ in 0..20_000 {
+            let slot = rng.below(100) as u32;
+            let listed = model.iter().find(|(_, slots)| slots.contains(&slot)).map(|(&resource, _)| resource);
+            match listed {
+                Some(resource) => {
+                    index.remove(slot);
+                    model.entry(resource).or_default().remove(&slot);
+                }
+                None => {
+                    let resource = mix(rng.below(10));
+                    index.add(slot, resource);
+                    model.entry(resource).or_default().insert(slot);
+                }
+            }
+            for (&resource, slots) in &model {
+                assert_eq!(&index.slots(resource).collect::<BTreeSet<_>>(), slots);
+            }
+            index.validate();
+        }
     }
 }

@@ -1,12 +1,15 @@
 //! The in-process tier: concurrent, bounded, expiring, fenced.
 //!
-//! [`L1`] maps keys to values in this process. It is synchronous, reads no clock (`now` is an argument: logical milliseconds that do
-//! not go back), hashes no key ([`Address`] brings the hashes) and knows no key type.
+//! [`L1`] maps keys to values in this process. It is synchronous, reads no clock (`now` is an argument:
+//! logical milliseconds that do not go back), hashes no key ([`Address`] brings the hashes) and knows no key
+//! type.
 //!
 //! What it promises, beside being a bounded map:
 //!
-//! - **An insert loses to every invalidation since its [`Snapshot`]**, so a slow load never puts back what an invalidation removed.
-//! - **A flush is O(1), and so is the stamp of a group**: [`Fence`] keeps both for all tiers of a node, and a hit compares two numbers.
+//! - **An insert loses to every invalidation since its [`Snapshot`]**, so a slow load never puts back what an
+//!   invalidation removed.
+//! - **A flush is O(1), and so is the stamp of a group**: [`Fence`] keeps both for all tiers of a node, and a
+//!   hit compares two numbers.
 //! - **Its bounds hold at every moment**, in entries and in bytes with overhead, over all shards together.
 //! - **Nothing is dropped under a lock**: what leaves is handed out as [`Left`], with its cause.
 //! - **Expired entries are never served**, and found by a timing wheel instead of a scan.
@@ -22,7 +25,7 @@
 //!
 //! let fence = Arc::new(Fence::new(1));
 //! let config = Config { entries_max: 1_000, bytes_max: 1 << 20, shards: None, own_group: 1 };
-//! let l1: L1<Arc<str>, Arc<Vec<u8>>> = L1::new(config, fence.clone(), |entries| build(PolicyKind::Sieve, entries));
+//! let l1: L1<Arc<str>, Arc<Vec<u8>>> = L1::new(config, fence, |hint| build(PolicyKind::Sieve, hint));
 //!
 //! // The caller hashes; both numbers stand for well-mixed 64-bit hashes.
 //! let at = Address::variant(0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0);
@@ -31,7 +34,8 @@
 //!
 //! // A load: snapshot first, then the I/O, then the insert.
 //! let snapshot = l1.snapshot(&at);
-//! let meta = Meta { origin: Origin { epoch: 7, seq: 41 }, hard_expiry: now + 30_000, weight: 120, ..Meta::default() };
+//! let origin = Origin { epoch: 7, seq: 41 };
+//! let meta = Meta { origin, hard_expiry: now + 30_000, weight: 120, ..Meta::default() };
 //! let inserted = l1.insert(key.clone(), Arc::new(vec![1, 2, 3]), &at, meta.clone(), &snapshot, now);
 //! assert!(inserted.stored());
 //! assert_eq!(*l1.get("gpu-1?region=us-east", &at, now).expect("a hit").value, [1, 2, 3]);

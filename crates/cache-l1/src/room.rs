@@ -1,8 +1,9 @@
 //! Storing: the fence is checked, the older value leaves, room is made, all under the shard's lock.
 //!
-//! Who makes room: what expired in the shard, then whom the policy of the shard names. A shard that holds clearly less than its fair
-//! share must not eat itself while others hold what is old, so then the fullest other shard gives; its lock is taken only after this
-//! one's was let go, hence everything is checked again afterwards.
+//! Who makes room: what expired in the shard, then whom the policy of the shard names. A shard that holds
+//! clearly less than its fair share must not eat itself while others hold what is old, so then the fullest
+//! other shard gives; its lock is taken only after this one's was let go, hence everything is checked again
+//! afterwards.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -103,7 +104,8 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
         }
     }
 
-    /// Everything that forbids the insert. Takes the older value of the key out if none does, or if only the newcomer's weight does.
+    /// Everything that forbids the insert. Takes the older value of the key out if none does, or if only the
+    /// newcomer's weight does.
     fn refusal(
         &self,
         shelf: &mut Shelf<K, V, P>,
@@ -163,7 +165,8 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
         held > 0 && held >= share - share / 8
     }
 
-    /// Takes from the fullest other shard, down to what this one holds. False if none holds more than this one.
+    /// Takes from the fullest other shard, down to what this one holds. False if none holds more than this
+    /// one.
     fn make_room_elsewhere(
         &self,
         own: &Shard<K, V, P>,

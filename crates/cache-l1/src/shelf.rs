@@ -1,4 +1,5 @@
-//! The inside of one shard: entries, the ways to find them, and the policy. Plain `&mut` code; the lock is around it.
+//! The inside of one shard: entries, the ways to find them, and the policy. Plain `&mut` code; the lock is
+//! around it.
 
 use std::sync::atomic::AtomicU64;
 
@@ -135,8 +136,8 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         self.take(slot)
     }
 
-    /// Takes out one entry that is dead by flush or stamp. One walk over the slots follows each change of the fence's
-    /// `version`, in portions of `steps`.
+    /// Takes out one entry that is dead by flush or stamp. One walk over the slots follows each change of the
+    /// fence's `version`, in portions of `steps`.
     pub(crate) fn reap(
         &mut self,
         version: u64,

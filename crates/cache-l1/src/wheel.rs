@@ -1,12 +1,15 @@
 //! A hierarchical timing wheel: finds what expired without a scan.
 //!
-//! Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", SOSP 1987. Deadlines are milliseconds. Level 0 has a bucket for each of the
-//! 64 milliseconds around the present, level 1 one for each 64 of these, and so on; eleven levels hold any `u64`. An entry lies on the level of the
-//! highest digit (base 64) in which its deadline differs from the wheel's time. When time gets to a bucket of a higher level,
-//! its entries move down, so an entry moves at most once a level (three times for a life of a day) and the caller bounds the work of a call.
+//! Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", SOSP 1987. Deadlines are milliseconds. Level
+//! 0 has a bucket for each of the 64 milliseconds around the present, level 1 one for each 64 of these, and
+//! so on; eleven levels hold any `u64`. An entry lies on the level of the highest digit (base 64) in which
+//! its deadline differs from the wheel's time. When time gets to a bucket of a higher level, its entries move
+//! down, so an entry moves at most once a level (three times for a life of a day) and the caller bounds the
+//! work of a call.
 //!
-//! All entries of a level share the digits above it with the wheel's time, so the begin of a level's first bucket in use follows from the
-//! time and one word of occupancy: no empty bucket is ever visited, however long nobody called.
+//! All entries of a level share the digits above it with the wheel's time, so the begin of a level's first
+//! bucket in use follows from the time and one word of occupancy: no empty bucket is ever visited, however
+//! long nobody called.
 
 /// Digits are base 64, so that a level's occupancy is one word.
 const DIGIT_BITS: u32 = 6;
@@ -30,7 +33,8 @@ struct Link {
 /// Deadlines of slots, intrusive: a slot has one place in an array, and nothing is allocated per entry.
 #[derive(Debug)]
 pub(crate) struct Wheel {
-    /// Time the wheel has come to; everything due before has been handed out or lies in the bucket it stopped in.
+    /// Time the wheel has come to; everything due before has been handed out or lies in the bucket it stopped
+    /// in.
     time: u64,
     /// A bit for each bucket with entries.
     occupied: [u64; LEVELS],
@@ -79,8 +83,8 @@ impl Wheel {
         self.links[slot as usize].bucket = IDLE;
     }
 
-    /// Takes out one slot whose deadline is at or before `now`. Each entry looked at costs one of `steps`; with none left the
-    /// answer is `None` and the next call goes on from there.
+    /// Takes out one slot whose deadline is at or before `now`. Each entry looked at costs one of `steps`;
+    /// with none left the answer is `None` and the next call goes on from there.
     pub(crate) fn due(&mut self, now: u64, steps: &mut usize) -> Option<u32> {
         loop {
             let Some((level, begin)) = self.next_bucket() else {
@@ -153,8 +157,8 @@ impl Wheel {
         self.occupied[level] |= 1 << at;
     }
 
-    /// The bucket that begins first, as its level and begin. A bucket that a call stopped in has begun already, so it comes before
-    /// all others and time cannot pass it.
+    /// The bucket that begins first, as its level and begin. A bucket that a call stopped in has begun
+    /// already, so it comes before all others and time cannot pass it.
     fn next_bucket(&self) -> Option<(usize, u64)> {
         let used = (0..LEVELS).rev().filter(|&level| self.occupied[level] != 0);
         used.map(|level| {
@@ -228,7 +232,8 @@ mod tests {
     }
 
     proptest! {
-        /// Any schedule, cancellations and interrupted calls: the same slots as a sorted map, at the same times.
+        /// Any schedule, cancellations and interrupted calls: the same slots as a sorted map, at the same
+        /// times.
         #[test]
         fn same_as_a_sorted_map(seed: u64, spread in 1_u32..40) {
             let mut rng = Rng::new(seed);

@@ -1,10 +1,12 @@
-//! The words of this tier: where an entry lives, where its value comes from, what a hit tells, what left and why.
+//! The words of this tier: where an entry lives, where its value comes from, what a hit tells, what left and
+//! why.
 
 use std::ops::Deref;
 
 /// Where a key lives. The caller hashes once; the tier never hashes a key.
 ///
-/// Both hashes must be well mixed over all 64 bits: different bits choose stripe, shard and place in the table.
+/// Both hashes must be well mixed over all 64 bits: different bits choose stripe, shard and place in the
+/// table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
     hash: u64,
@@ -14,7 +16,8 @@ pub struct Address {
 }
 
 impl Address {
-    /// A key without parameters: its hash *is* the resource's, so an invalidation of the resource finds it without an index.
+    /// A key without parameters: its hash *is* the resource's, so an invalidation of the resource finds it
+    /// without an index.
     pub fn bare(resource: u64, partition: u32) -> Self {
         Self { hash: resource, resource, partition, variant: false }
     }
@@ -47,7 +50,8 @@ impl Address {
     }
 }
 
-/// A position in a partition's log: what a value reflects, or where an event stands. Ordered by epoch, then sequence.
+/// A position in a partition's log: what a value reflects, or where an event stands. Ordered by epoch, then
+/// sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {
     /// Incarnation of the partition's log; sequences of different epochs cannot be compared.
@@ -96,10 +100,12 @@ impl Deref for Groups {
     }
 }
 
-/// What the tier must know about a value to keep it. All times are logical milliseconds of the caller's clock.
+/// What the tier must know about a value to keep it. All times are logical milliseconds of the caller's
+/// clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
-    /// What the value reflects: the position captured *before* it was read, or that of the write which made it.
+    /// What the value reflects: the position captured *before* it was read, or that of the write which made
+    /// it.
     pub origin: Origin,
     /// Version that the system of record gave; not looked at here.
     pub version: u64,
@@ -111,7 +117,8 @@ pub struct Meta {
     pub soft_expiry: u64,
     /// From here on the entry is never served; `u64::MAX` = never expires.
     pub hard_expiry: u64,
-    /// Bytes of key and value together; the tier adds its own overhead ([`L1::overhead_bytes`](crate::L1::overhead_bytes)).
+    /// Bytes of key and value together; the tier adds its own overhead
+    /// ([`L1::overhead_bytes`](crate::L1::overhead_bytes)).
     pub weight: u32,
     /// Groups whose stamps can outdate the entry, beside the tier's own group.
     pub groups: Groups,
@@ -136,10 +143,12 @@ pub struct Hit<V> {
     pub hard_expiry: u64,
 }
 
-/// The state of the fences over one key, taken before any I/O of a load. An insert holds only if nothing moved since.
+/// The state of the fences over one key, taken before any I/O of a load. An insert holds only if nothing
+/// moved since.
 ///
-/// Equal snapshots mean that no invalidation of the key, its resource, a pattern or the partition lay between, so a snapshot
-/// can also be part of a flight's key. Group stamps are not in it: they are judged by [`Origin`], see [`Fence`](crate::Fence).
+/// Equal snapshots mean that no invalidation of the key, its resource, a pattern or the partition lay
+/// between, so a snapshot can also be part of a flight's key. Group stamps are not in it: they are judged by
+/// [`Origin`], see [`Fence`](crate::Fence).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Snapshot {
     pub(crate) stripe: u64,
@@ -209,7 +218,8 @@ pub enum Refusal {
     Expired,
     /// It alone is above the byte bound. An older value of the key left, as it is known to be outdated.
     TooHeavy,
-    /// No room could be made: the tier holds nothing (`entries_max` 0), or other inserts took the room each time.
+    /// No room could be made: the tier holds nothing (`entries_max` 0), or other inserts took the room each
+    /// time.
     NoRoom,
 }
 
@@ -232,7 +242,8 @@ pub struct Stats {
     pub replaced: u64,
     /// Left because asked for.
     pub removed: u64,
-    /// Inserts refused because of an invalidation, flush or stamp since, or a newer value: what the fences are for.
+    /// Inserts refused because of an invalidation, flush or stamp since, or a newer value: what the fences
+    /// are for.
     pub refused_outdated: u64,
     /// Inserts refused for another reason: too heavy, expired, no room.
     pub refused_unfit: u64,

@@ -20,8 +20,8 @@ thread_local! {
 
 struct Counting;
 
-// SAFETY: every call goes to `System` with the arguments it came with; the counter is a thread-local without a destructor and
-// without an initialiser that allocates.
+// SAFETY: every call goes to `System` with the arguments it came with; the counter is a thread-local without
+// a destructor and without an initialiser that allocates.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);

@@ -11,7 +11,8 @@ use cache_policy::{PolicyKind, build};
 
 type Tier = L1<Nosy, Arc<Nosy>>;
 
-/// Counts itself, and looks into the tier from its `Drop`: under one of the tier's locks that would never come back.
+/// Counts itself, and looks into the tier from its `Drop`: under one of the tier's locks that would never
+/// come back.
 struct Nosy {
     key: u64,
     tier: Weak<Tier>,

@@ -1,7 +1,9 @@
-//! Random operations against a dull model: one `HashMap` with the same rules, written the slow and obvious way.
+//! Random operations against a dull model: one `HashMap` with the same rules, written the slow and obvious
+//! way.
 //!
-//! Who is evicted is the policy's affair: the model takes out what the tier says it evicted, and checks that there was need.
-//! All else must agree exactly, after each operation: hits, misses, refusals, causes, count and bytes.
+//! Who is evicted is the policy's affair: the model takes out what the tier says it evicted, and checks that
+//! there was need. All else must agree exactly, after each operation: hits, misses, refusals, causes, count
+//! and bytes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,7 +37,8 @@ enum Op {
     Advance(u64),
     Get(Key),
     Snapshot(Key),
-    /// `behind`: how far the value's origin is behind the head of the log; `late`: with the snapshot kept for the key.
+    /// `behind`: how far the value's origin is behind the head of the log; `late`: with the snapshot kept for
+    /// the key.
     Insert {
         key: Key,
         weight: u32,

@@ -1,7 +1,8 @@
-//! Many threads: what an invalidation removed never comes back, bounds hold at every moment, and nothing breaks.
+//! Many threads: what an invalidation removed never comes back, bounds hold at every moment, and nothing
+//! breaks.
 //!
-//! The source of truth is one number a key, which only grows. A loader takes a snapshot, reads the number, inserts it. An
-//! invalidator raises the number, invalidates, and from then on must never see a lower one.
+//! The source of truth is one number a key, which only grows. A loader takes a snapshot, reads the number,
+//! inserts it. An invalidator raises the number, invalidates, and from then on must never see a lower one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};

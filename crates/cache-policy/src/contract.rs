@@ -4,8 +4,9 @@
 //! cache_policy::contract::check(cache_policy::Lru::new);
 //! ```
 //!
-//! The reference is a dull model: the set of residents. Which of them leaves is the policy's own affair; that it is one of
-//! them, leaves once, and that nobody can hide for ever is not. All functions panic with a description.
+//! The reference is a dull model: the set of residents. Which of them leaves is the policy's own affair; that
+//! it is one of them, leaves once, and that nobody can hide for ever is not. All functions panic with a
+//! description.
 
 use std::collections::HashSet;
 
@@ -94,8 +95,8 @@ pub fn late_calls_are_ignored<P: Policy>(build: impl Fn(usize) -> P, capacity: u
     assert_eq!(store.evict(), None, "a slot that had left was named");
 }
 
-/// A resident that is never hit again leaves while others come and are hit: within so many inserts that any fair policy
-/// gets round to it.
+/// A resident that is never hit again leaves while others come and are hit: within so many inserts that any
+/// fair policy gets round to it. (A policy that counts hits must let them age.)
 pub fn no_hit_protects_for_ever<P: Policy>(build: impl Fn(usize) -> P, capacity: usize) {
     let mut store = DullStore::new(build(capacity));
     for slot in 0..capacity as u32 {

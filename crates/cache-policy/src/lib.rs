@@ -1,13 +1,14 @@
 //! Eviction policies: which entry leaves.
 //!
-//! A policy decides, the store acts. A policy sees slots (small integers that the store gives out and takes back), 64-bit
-//! hashes, weights and an opaque deadline. It never sees a key, a value, a clock or a lock. The store calls
+//! A policy decides, the store acts. A policy sees slots (small integers that the store gives out and takes
+//! back), 64-bit hashes, weights and an opaque deadline. It never sees a key, a value, a clock or a lock. The
+//! store calls
 //!
 //! - [`Policy::touched`] for a hit, through `&self` under a shared lock: atomics only,
 //! - everything else through `&mut self` under its exclusive lock.
 //!
-//! What is here: [`Lru`], [`Sieve`], [`PolicyKind`] to choose by name, and [`contract`], which any other implementation runs
-//! in its own tests.
+//! What is here: [`Lru`], [`Sieve`], [`PolicyKind`] to choose by name, and [`contract`], which any other
+//! implementation runs in its own tests.
 //!
 //! ```
 //! use cache_policy::{Newcomer, Policy, Sieve};

@@ -1,9 +1,9 @@
 //! Least recently used.
 //!
-//! One list in order of use; the tail leaves. A hit must not take the exclusive lock, so it goes into a small buffer through
-//! atomics, and whoever holds the exclusive lock next plays the buffer into the list. The buffer is bounded and lossy:
-//! where threads meet or nobody drains it, hits are forgotten and the order is a little older than the truth. Told from
-//! one thread that tends when asked, the order is exact.
+//! One list in order of use; the tail leaves. A hit must not take the exclusive lock, so it goes into a small
+//! buffer through atomics, and whoever holds the exclusive lock next plays the buffer into the list. The
+//! buffer is bounded and lossy: where threads meet or nobody drains it, hits are forgotten and the order is a
+//! little older than the truth. Told from one thread that tends when asked, the order is exact.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
@@ -40,7 +40,8 @@ impl Policy for Lru {
     }
 
     fn inserted(&mut self, slot: u32, _newcomer: Newcomer) {
-        // Before the order changes: hits that waited are older than this newcomer, and may be for an earlier tenant of the slot.
+        // Before the order changes: hits that waited are older than this newcomer, and may be for an earlier
+        // tenant of the slot.
         self.tend();
         self.order.unlink(slot);
         self.order.push_head(slot);
@@ -70,8 +71,8 @@ impl Policy for Lru {
     }
 }
 
-/// Slots that were hit, in order. Relaxed throughout: the store's lock orders a drain after the hits told under it, and a
-/// hit overwritten by another thread is only a hit lost.
+/// Slots that were hit, in order. Relaxed throughout: the store's lock orders a drain after the hits told
+/// under it, and a hit overwritten by another thread is only a hit lost.
 #[derive(Debug)]
 struct HitBuffer {
     slots: [AtomicU32; BUFFERED_HITS_MAX],

@@ -15,9 +15,9 @@ pub struct Newcomer {
 
 /// Decides which resident of a bounded store leaves.
 ///
-/// The store promises: a slot is told [`inserted`](Policy::inserted) before anything else about it, is not inserted twice
-/// without leaving in between, and slots are small (they index arrays). Calls may come for slots that have just left: a
-/// policy ignores them.
+/// The store promises: a slot is told [`inserted`](Policy::inserted) before anything else about it, is not
+/// inserted twice without leaving in between, and slots are small (they index arrays). Calls may come for
+/// slots that have just left: a policy ignores them.
 ///
 /// Every implementation runs [`contract`](crate::contract) in its tests.
 pub trait Policy: Send + Sync + 'static {
@@ -34,11 +34,12 @@ pub trait Policy: Send + Sync + 'static {
 
     /// Names a victim and forgets it. `None` if there is no resident.
     ///
-    /// `hash_of` answers for residents only. The store keeps the hashes for its table anyway, so a policy need not.
+    /// `hash_of` answers for residents only. The store keeps the hashes for its table anyway, so a policy
+    /// need not.
     fn evict(&mut self, hash_of: &dyn Fn(u32) -> u64) -> Option<u32>;
 
-    /// Works off what hits have left behind. The store calls it when `touched` asked and the exclusive lock was free;
-    /// it may skip it.
+    /// Works off what hits have left behind. The store calls it when `touched` asked and the exclusive lock
+    /// was free; it may skip it.
     fn tend(&mut self) {}
 
     /// How many residents it knows; the store's self-check compares.

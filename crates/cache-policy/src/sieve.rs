@@ -1,10 +1,11 @@
-//! SIEVE: Zhang, Yang, Yue, Vigfusson and Rashmi, "SIEVE is Simpler than LRU: an Efficient Turn-Key Eviction Algorithm for
-//! Web Caches", NSDI 2024.
+//! SIEVE: Zhang, Yang, Yue, Vigfusson and Rashmi, "SIEVE is Simpler than LRU: an Efficient Turn-Key Eviction
+//! Algorithm for Web Caches", NSDI 2024.
 //!
-//! One queue in order of arrival, one bit an entry, one hand. A hit sets the bit and moves nothing. The hand goes from the
-//! oldest to the newest: an entry whose bit is set loses the bit and stays *where it is*; the first without one leaves. The
-//! hand rests there and goes on from there next time, so newcomers that nobody asks for again leave early, while those that
-//! proved themselves gather behind the hand. From the newest it starts over at the oldest.
+//! One queue in order of arrival, one bit an entry, one hand. A hit sets the bit and moves nothing. The hand
+//! goes from the oldest to the newest: an entry whose bit is set loses the bit and stays *where it is*; the
+//! first without one leaves. The hand rests there and goes on from there next time, so newcomers that nobody
+//! asks for again leave early, while those that proved themselves gather behind the hand. From the newest it
+//! starts over at the oldest.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 

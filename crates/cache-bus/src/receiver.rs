@@ -1,0 +1,43 @@
+//! What the bus tells the tier that it keeps coherent.
+
+use cache_events::{CacheEvent, Partition, Position};
+
+use crate::GroupStamp;
+
+/// Takes what the bus learns into this node's own tier. It never reaches the store.
+///
+/// Both methods are called in order, one at a time, under the lock of the bus and before the cursor, epoch or
+/// freshness that they lead to shows in the [`View`](crate::View). So they must be short, must not wait and must not
+/// call the [`Bus`](crate::Bus) (reading its view is fine). A panic is caught and answered with a flush.
+pub trait Receiver: Send + Sync + 'static {
+    /// An event was appended at this position. Must be idempotent and indifferent to order: an event may come
+    /// ahead of its predecessors and again later.
+    ///
+    /// `first` is false if the bus knows that it has applied this position before, so that handlers and figures can
+    /// count once. It remembers the last `ahead_max` positions; beyond them, and after a flush, a repetition counts
+    /// as first. Writes reported with [`Bus::wrote`](crate::Bus::wrote) count as applied.
+    fn apply(&self, partition: Partition, position: Position, event: &CacheEvent, first: bool);
+
+    /// Events may be missing: nothing of this partition that was there before may be served as fresh. From here on
+    /// the partition stands in `epoch`.
+    ///
+    /// `groups` are the stamps that the log's meta knows. In a new epoch they replace the table; in the same epoch
+    /// they are merged into it, the later stamp of each group wins (an event applied ahead may know more).
+    fn flush(&self, partition: Partition, epoch: u64, groups: &[GroupStamp], cause: FlushCause);
+}
+
+/// Why a partition was flushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FlushCause {
+    /// The first answer after the start: there was nothing to miss.
+    Joined,
+    /// The log no longer has what was missed.
+    Gap,
+    /// The partition has another epoch.
+    Epoch,
+    /// The log holds something that this node cannot read, or the answer did not fit together, or the receiver
+    /// panicked. The first such flush has no groups (those known stay); a second one brings them before the
+    /// partition is fresh again.
+    Unreadable,
+}

@@ -9,7 +9,7 @@
 //! - **An insert loses to every invalidation since its [`Snapshot`]**, so a slow load never puts back what an
 //!   invalidation removed.
 //! - **A flush is O(1), and so is the stamp of a group**: [`Fence`] keeps both for all tiers of a node, and a
-//!   hit compares two numbers.
+//!   hit compares one number.
 //! - **Its bounds hold at every moment**, in entries and in bytes with overhead, over all shards together.
 //! - **Nothing is dropped under a lock**: what leaves is handed out as [`Left`], with its cause.
 //! - **Expired entries are never served**, and found by a timing wheel instead of a scan.

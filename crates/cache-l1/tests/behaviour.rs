@@ -188,6 +188,18 @@ fn what_expired_leaves_before_what_lives() {
 }
 
 #[test]
+fn what_expired_is_found_behind_many_that_live() {
+    let (l1, _) = tier(60, u64::MAX, Some(1));
+    for key in 0..60 {
+        // All in one bucket of the wheel, the expired one at its bottom.
+        let hard_expiry = if key == 0 { 65_600 } else { 69_000 };
+        assert!(put(&l1, key, Meta { hard_expiry, ..meta(1) }).stored());
+    }
+    let full = l1.insert(99, Arc::new(0), &at(99), meta(1), &l1.snapshot(&at(99)), 65_600);
+    assert_eq!((full.left[0].key, full.left[0].cause, full.left.len()), (0, Cause::Expired, 1));
+}
+
+#[test]
 fn an_insert_sweeps_a_little() {
     let (l1, _) = tier(1_000, u64::MAX, Some(1));
     for key in 0..500 {
@@ -242,6 +254,24 @@ fn hits_reach_the_policy() {
     for key in 0..10_000_u64 {
         assert!(l1.insert(key, Arc::new(key), &at(key), meta(1), &l1.snapshot(&at(key)), 0).stored());
         assert!(l1.get(&0, &at(0), 0).is_some(), "read after each insert, so never the least recently used");
+    }
+}
+
+#[test]
+fn hits_are_worked_off_without_any_insert() {
+    let fence = Arc::new(Fence::new(1));
+    let config = Config { entries_max: 100, bytes_max: u64::MAX, shards: None, own_group: OWN_GROUP };
+    let l1: L1<u64, Arc<u64>, Lru> = L1::new(config, fence, Lru::new);
+    for key in 0..100 {
+        assert!(l1.insert(key, Arc::new(key), &at(key), meta(1), &l1.snapshot(&at(key)), 0).stored());
+    }
+    // More hits than the policy's buffer holds.
+    for key in (0..100).rev() {
+        assert!(l1.get(&key, &at(key), 0).is_some());
+    }
+    for key in 100..150 {
+        let inserted = l1.insert(key, Arc::new(key), &at(key), meta(1), &l1.snapshot(&at(key)), 0);
+        assert_eq!(inserted.left[0].key, 199 - key, "the one read longest ago");
     }
 }
 

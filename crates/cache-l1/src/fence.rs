@@ -61,13 +61,15 @@ impl Fence {
         self.partitions.len() as u32
     }
 
-    /// Everything of the partition is dead from now on, in O(1); `groups` (id, sequence of the last stamp)
-    /// replace the stamps known so far, and `epoch` is the one they belong to.
+    /// Everything of the partition is dead from now on, in O(1). `groups` (id, sequence of the last stamp) belong to
+    /// `epoch`: in a new epoch they replace the stamps known so far, in the same one the later stamp of each stays.
     pub fn flush(&self, partition: u32, epoch: u64, groups: &[(u64, u64)]) {
         let partition = &self.partitions[partition as usize];
         let mut stamps = partition.stamps.write();
         partition.generation.fetch_add(1, Ordering::AcqRel);
-        *stamps = Stamps { epoch, ..Stamps::default() };
+        if stamps.epoch != epoch {
+            *stamps = Stamps { epoch, ..Stamps::default() };
+        }
         for &(group, seq) in groups {
             stamps.stamp(group, seq);
         }

@@ -57,5 +57,6 @@ mod wheel;
 mod words;
 
 pub use cache::{Config, L1};
+pub use cache_policy::Policy;
 pub use fence::{Fence, GROUPS_MAX};
 pub use words::{Address, Cause, Groups, Hit, Inserted, Left, Meta, Origin, Refusal, Snapshot, Stats};

@@ -295,3 +295,14 @@ fn counters_tell_what_came_and_left() {
     assert_eq!((stats.invalidated, stats.expired), (2, 0));
     assert_eq!((stats.refused_outdated, stats.refused_unfit), (1, 1));
 }
+
+#[test]
+fn a_flush_within_an_epoch_forgets_no_stamp_and_a_new_epoch_forgets_all() {
+    let fence = cache_l1::Fence::new(1);
+    fence.flush(0, 5, &[(1, 10)]);
+    fence.stamp(0, 2, 20);
+    fence.flush(0, 5, &[(1, 15), (2, 12)]);
+    assert!(fence.stamped_after(0, &[1], 14) && fence.stamped_after(0, &[2], 19));
+    fence.flush(0, 6, &[(1, 1)]);
+    assert!(!fence.stamped_after(0, &[1], 1) && !fence.stamped_after(0, &[2], 0));
+}

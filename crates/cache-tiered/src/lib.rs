@@ -1,1 +1,42 @@
-//! The cache: read path, write path, single flight, fences, freshness.
+//! The cache: memory in front of a shared store, kept coherent by events.
+//!
+//! A [`TieredCache`] has typed namespaces. A read looks into L1 (this process), then into L2 (the store), then asks the
+//! source; a change drops every copy on every node. What holds whatever is lost, late or repeated on the way: after
+//! an invalidation was acknowledged no node serves the old value for longer than the staleness bound, and a slow
+//! load never puts back what an invalidation removed.
+
+mod answer;
+mod cache;
+mod coarse_clock;
+mod core;
+mod error;
+mod event_draft;
+mod flight;
+mod handlers;
+mod json;
+mod load;
+mod outbox;
+mod parts;
+mod read;
+mod receive;
+mod settings;
+mod space;
+pub mod staleness;
+mod stats;
+mod typed;
+mod write;
+
+pub use answer::{Answer, Loaded, PutOutcome, ReadOptions, Tier, Tiers, WriteOptions, Written};
+pub use cache::{Builder, Health, PolicyFactory, TieredCache};
+pub use coarse_clock::CoarseClock;
+pub use error::{BuildError, NamespaceError, ReadError, SourceError, WriteError, WrongNamespace};
+pub use event_draft::EventDraft;
+pub use handlers::{EventHandler, Notice};
+pub use json::JsonCache;
+pub use receive::Observer;
+pub use settings::{CodecChoice, Degraded, NamespaceSettings, NodeSettings};
+pub use space::Cacheable;
+pub use stats::{Latency, NamespaceStats};
+pub use typed::TypedCache;
+
+pub use cache_bus::{BusConfig, FlushCause, State};

@@ -1,0 +1,360 @@
+//! Putting a cache together, and what concerns all of its namespaces.
+
+use std::any::type_name;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache_bus::{Bus, BusConfig, Receiver, State, Transport, View};
+use cache_events::{Clock, EventKind, Namespace, NodeId, Partition, Position, Scope, WriteToken};
+use cache_l1::{Fence, Policy};
+use cache_l2::Store;
+use hdrhistogram::Histogram;
+use std::collections::HashMap;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::answer::Written;
+use crate::coarse_clock::CoarseClock;
+use crate::core::Core;
+use crate::error::{BuildError, NamespaceError, WriteError};
+use crate::event_draft::EventDraft;
+use crate::handlers::{EventHandler, Handlers, Notice};
+use crate::json::JsonCache;
+use crate::outbox::{self, Outbox};
+use crate::receive::{Local, Observer};
+use crate::settings::{NamespaceSettings, NodeSettings};
+use crate::space::{Cacheable, Space};
+use crate::stats::{Latency, NamespaceStats};
+use crate::typed::{AnySpace, TypedCache};
+
+/// Makes the eviction policy of an L1 shard that holds so many entries.
+pub type PolicyFactory = Arc<dyn Fn(usize) -> Box<dyn Policy> + Send + Sync>;
+
+/// How often expired entries are removed from L1.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+type SpaceMaker = Box<dyn FnOnce(Arc<Fence>, &PolicyFactory) -> Arc<dyn AnySpace> + Send>;
+
+/// Collects the parts of a [`TieredCache`].
+#[must_use]
+pub struct Builder {
+    node: NodeId,
+    store: Arc<dyn Store>,
+    transport: Arc<dyn Transport>,
+    policy: PolicyFactory,
+    clock: Option<Arc<dyn Clock>>,
+    settings: NodeSettings,
+    bus: BusConfig,
+    spaces: Vec<(NamespaceSettings, SpaceMaker)>,
+    handlers: HashMap<EventKind, Vec<EventHandler>>,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+impl Builder {
+    /// Another clock than the machine's (for tests and simulations).
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Rules of the node.
+    pub fn settings(mut self, settings: NodeSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Times and limits of the bus.
+    pub fn bus(mut self, bus: BusConfig) -> Self {
+        self.bus = bus;
+        self
+    }
+
+    /// Declares a namespace and the type of its values.
+    pub fn namespace<V: Cacheable>(mut self, settings: NamespaceSettings) -> Self {
+        let declared = settings.clone();
+        let make = move |fence: Arc<Fence>, policy: &PolicyFactory| {
+            Arc::new(Space::<V>::new(settings, fence, policy)) as Arc<dyn AnySpace>
+        };
+        self.spaces.push((declared, Box::new(make)));
+        self
+    }
+
+    /// Registers a handler for a kind of event.
+    pub fn on(mut self, kind: EventKind, handler: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
+        self.handlers.entry(kind).or_default().push(Arc::new(handler));
+        self
+    }
+
+    /// Watches what is applied.
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Starts the cache: its bus and its tasks, on the current tokio runtime. Does not wait for the store: a cache
+    /// whose store is away starts degraded and joins when it comes.
+    ///
+    /// # Errors
+    /// [`BuildError`] if settings contradict each other.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start(self) -> Result<TieredCache, BuildError> {
+        if self.store.partitions() != self.transport.partitions() {
+            let (store, transport) = (self.store.partitions(), self.transport.partitions());
+            let message = format!("the store has {store} partitions, the transport {transport}");
+            return Err(BuildError::Setting(message));
+        }
+        let fence = Arc::new(Fence::new(self.store.partitions()));
+        let mut spaces: HashMap<Namespace, Arc<dyn AnySpace>> = HashMap::new();
+        for (settings, make) in self.spaces {
+            settings.check()?;
+            if spaces.insert(settings.namespace.clone(), make(fence.clone(), &self.policy)).is_some() {
+                return Err(BuildError::Twice(settings.namespace));
+            }
+        }
+        let clock = self.clock.unwrap_or_else(|| Arc::new(CoarseClock::new()));
+        let (handlers, inbox) = Handlers::new(self.handlers, self.settings.handler_queue_max);
+        let handlers = Arc::new(handlers);
+        let local_spaces = spaces.iter().map(|(name, space)| (name.clone(), space.clone().local())).collect();
+        let local = Arc::new(Local::new(
+            self.node.clone(),
+            fence.clone(),
+            local_spaces,
+            handlers.clone(),
+            self.observer,
+        ));
+        let receiver: Arc<dyn Receiver> = local.clone();
+        let bus = Bus::start(self.transport, clock.clone(), self.node.clone(), receiver, self.bus);
+        let bus = bus.map_err(|broken| {
+            let all: Vec<String> = broken.iter().map(ToString::to_string).collect();
+            BuildError::Setting(format!("bus: {}", all.join("; ")))
+        })?;
+        let core = Arc::new(Core {
+            view: bus.view(),
+            node: self.node,
+            outbox: Outbox::new(self.settings.outbox_max),
+            settings: self.settings,
+            clock,
+            store: self.store,
+            bus,
+            fence,
+            local,
+            handlers: handlers.clone(),
+            spaces,
+            outbox_filled: Notify::new(),
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+        });
+        let stopping = core.stopping.clone();
+        core.spawn(async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = handlers.run(inbox) => {}
+            }
+        });
+        core.spawn(outbox::work_off(core.clone()));
+        core.spawn(sweep(core.clone()));
+        Ok(TieredCache { core })
+    }
+}
+
+async fn sweep(core: Arc<Core>) {
+    loop {
+        tokio::select! {
+            () = core.stopping.cancelled() => return,
+            () = tokio::time::sleep(SWEEP_EVERY) => {}
+        }
+        let now = core.clock.now();
+        core.spaces.values().for_each(|space| space.sweep(now));
+    }
+}
+
+/// An event-driven cache in two tiers: memory here, a store shared by all nodes, kept coherent by a bus.
+///
+/// Cheap to clone. [`stop`](Self::stop) it before the runtime ends.
+#[derive(Clone)]
+pub struct TieredCache {
+    core: Arc<Core>,
+}
+
+impl TieredCache {
+    /// Starts putting a cache together: who it is, what it shares with others, how its L1 evicts.
+    pub fn builder(
+        node: NodeId,
+        store: Arc<dyn Store>,
+        transport: Arc<dyn Transport>,
+        policy: impl Fn(usize) -> Box<dyn Policy> + Send + Sync + 'static,
+    ) -> Builder {
+        Builder {
+            node,
+            store,
+            transport,
+            policy: Arc::new(policy),
+            clock: None,
+            settings: NodeSettings::default(),
+            bus: BusConfig::default(),
+            spaces: Vec::new(),
+            handlers: HashMap::new(),
+            observer: None,
+        }
+    }
+
+    fn space(&self, name: &str) -> Result<&Arc<dyn AnySpace>, NamespaceError> {
+        let found = self.core.spaces.iter().find(|(namespace, _)| namespace.as_str() == name);
+        found.map(|(_, space)| space).ok_or_else(|| {
+            let known: Vec<&str> = self.namespaces().map(Namespace::as_str).collect();
+            NamespaceError::Unknown { name: name.to_owned(), known: known.join(", ") }
+        })
+    }
+
+    /// The handle of a namespace.
+    ///
+    /// # Errors
+    /// [`NamespaceError`] if there is no such namespace, or its values are of another type.
+    pub fn namespace<V: Cacheable>(&self, name: &str) -> Result<TypedCache<V>, NamespaceError> {
+        let space = self.space(name)?;
+        let typed = space.clone().any().downcast::<Space<V>>().map_err(|_| NamespaceError::OtherType {
+            name: name.to_owned(),
+            holds: space.type_name(),
+            asked: type_name::<V>(),
+        })?;
+        Ok(TypedCache::new(self.core.clone(), typed))
+    }
+
+    /// A namespace seen as JSON.
+    ///
+    /// # Errors
+    /// [`NamespaceError::Unknown`].
+    pub fn json(&self, name: &str) -> Result<JsonCache, NamespaceError> {
+        Ok(JsonCache::new(self.core.clone(), self.space(name)?.clone().json()))
+    }
+
+    /// The namespaces, by name.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
+        let mut all: Vec<&Namespace> = self.core.spaces.keys().collect();
+        all.sort();
+        all.into_iter()
+    }
+
+    /// This node.
+    pub fn node(&self) -> &NodeId {
+        &self.core.node
+    }
+
+    /// Says that the truth behind a scope has changed, and why. When it returns, no node serves an old value for longer
+    /// than the staleness bound. If it is dropped before, the invalidation may or may not have happened.
+    ///
+    /// # Errors
+    /// [`WriteError`]; after [`WriteError::Unacked`] or [`WriteError::Refused`] the node goes on trying in the
+    /// background.
+    pub async fn invalidate(&self, scope: Scope, reason: impl Into<String>) -> Result<Written, WriteError> {
+        let draft = EventDraft::new(EventKind::MANUAL_INVALIDATION, scope.to_string());
+        self.publish(draft.touching(scope).reason(reason)).await
+    }
+
+    /// Publishes an event: drops what it touches, here and on all nodes, and tells their handlers.
+    ///
+    /// # Errors
+    /// As [`invalidate`](Self::invalidate).
+    pub async fn publish(&self, draft: EventDraft) -> Result<Written, WriteError> {
+        self.core.publish(draft).await
+    }
+
+    /// Waits until this node has applied all that a token stands for; says whether it has.
+    pub async fn reached(&self, token: &WriteToken, within: Duration) -> bool {
+        for (partition, position) in token.positions() {
+            if partition.0 >= self.core.fence.partitions() {
+                return false;
+            }
+            if !self.core.bus.reached(partition, position, within).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Asks the log now; says whether this node is at its head, with a proof sent after this call began.
+    pub async fn sync(&self, within: Duration) -> bool {
+        for partition in self.core.partitions() {
+            if !self.core.bus.sync(partition, within).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Where this node stands in a partition's log.
+    pub fn position(&self, partition: Partition) -> Position {
+        self.core.cursor(partition)
+    }
+
+    /// Where each partition stands; shared with the bus.
+    pub fn view(&self) -> &Arc<View> {
+        &self.core.view
+    }
+
+    /// The clock that it lives by.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.core.clock
+    }
+
+    /// What this cache knows of its own condition.
+    pub fn health(&self) -> Health {
+        let view = &self.core.view;
+        let states: Vec<State> = self.core.partitions().map(|partition| view.state(partition)).collect();
+        let last_event_at = view.counters().last_event_at;
+        let since = |at: u64| Duration::from_millis(self.core.clock.now().saturating_sub(at));
+        Health {
+            subscribed: view.subscribed(),
+            live: states.iter().all(|state| *state == State::Live),
+            states,
+            fenced: view.fenced(),
+            last_event_age: (last_event_at > 0).then(|| since(last_event_at)),
+            outbox: self.core.outbox.len(),
+            handler_panics: self.core.handlers.panics.load(std::sync::atomic::Ordering::Relaxed),
+        }
+    }
+
+    /// What happened in each namespace since the start, by name.
+    pub fn stats(&self) -> Vec<(Namespace, NamespaceStats)> {
+        let mut all: Vec<_> =
+            self.core.spaces.iter().map(|(name, space)| (name.clone(), space.stats())).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    /// Latencies of hits in L1 and in L2, over all namespaces.
+    pub fn latencies(&self) -> (Latency, Latency) {
+        let sum = || Histogram::new_with_bounds(1, 60_000_000_000, 2);
+        let (Ok(mut l1), Ok(mut l2)) = (sum(), sum()) else { return Default::default() };
+        self.core.spaces.values().for_each(|space| space.add_latencies(&mut l1, &mut l2));
+        (Latency::of(&l1), Latency::of(&l2))
+    }
+
+    /// Stops the bus and all tasks, and waits for them; loads under way are finished first.
+    pub async fn stop(&self) {
+        self.core.stop().await;
+    }
+}
+
+/// The condition of a cache.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Health {
+    /// A subscription to hints is in force.
+    pub subscribed: bool,
+    /// All partitions are live.
+    pub live: bool,
+    /// The state of each partition.
+    pub states: Vec<State>,
+    /// In what this node and the store disagree, while they do.
+    pub fenced: Option<String>,
+    /// Time since the last event; `None` before the first.
+    pub last_event_age: Option<Duration>,
+    /// Steps that wait for the store to come back.
+    pub outbox: usize,
+    /// Panics of event handlers.
+    pub handler_panics: u64,
+}

@@ -1,0 +1,170 @@
+//! Single flight: one piece of work for a key at a time, with many waiters.
+//!
+//! A flight belongs to a key *and* to a fence: a caller that comes after an invalidation sees another fence and never
+//! joins a flight from before it; it starts a new one, which takes the place of the old (whose waiters are still
+//! answered). A leader that is dropped frees the place and tells its waiters to try again.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use tokio::sync::watch;
+
+const SHARDS: usize = 32;
+
+/// The flights of one kind of one namespace: `F` is the fence, `T` the result that all waiters share.
+pub(crate) struct Flights<K, F, T> {
+    shards: Arc<[Mutex<HashMap<K, Flight<F, T>>>]>,
+}
+
+struct Flight<F, T> {
+    fence: F,
+    /// Tells flights of one key apart when a place has changed hands.
+    landing: watch::Receiver<Option<T>>,
+}
+
+/// What [`Flights::join`] gives: the work, or somebody to wait for.
+pub(crate) enum Role<K: Eq + Hash, F, T> {
+    /// The caller leads: it must do the work and [`land`](Lead::land) it.
+    Lead(Lead<K, F, T>),
+    /// Another leads.
+    Wait(Waiter<T>),
+}
+
+/// The duty of a leader. Dropped without landing, it frees the place and its waiters try again.
+pub(crate) struct Lead<K: Eq + Hash, F, T> {
+    shards: Arc<[Mutex<HashMap<K, Flight<F, T>>>]>,
+    key: K,
+    fence: F,
+    shard: usize,
+    runway: watch::Sender<Option<T>>,
+}
+
+/// A place to wait for a leader.
+pub(crate) struct Waiter<T>(watch::Receiver<Option<T>>);
+
+impl<K: Eq + Hash + Clone, F: PartialEq + Copy, T: Clone> Flights<K, F, T> {
+    pub(crate) fn new() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+    }
+
+    /// Joins the flight of the key under the same fence, or leads a new one. `hash` picks the shard.
+    pub(crate) fn join(&self, key: &K, hash: u64, fence: F) -> Role<K, F, T> {
+        let shard = (hash >> 32) as usize % SHARDS;
+        let mut flights = self.shards[shard].lock();
+        if let Some(flight) = flights.get(key)
+            && flight.fence == fence
+            && flight.landing.has_changed().is_ok()
+        {
+            return Role::Wait(Waiter(flight.landing.clone()));
+        }
+        let (runway, landing) = watch::channel(None);
+        flights.insert(key.clone(), Flight { fence, landing });
+        drop(flights);
+        Role::Lead(Lead { shards: self.shards.clone(), key: key.clone(), fence, shard, runway })
+    }
+
+    /// Joins a flight if there is one under the same fence; never leads.
+    pub(crate) fn find(&self, key: &K, hash: u64, fence: &F) -> Option<Waiter<T>> {
+        let flights = self.shards[(hash >> 32) as usize % SHARDS].lock();
+        let flight = flights.get(key)?;
+        (flight.fence == *fence).then(|| Waiter(flight.landing.clone()))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+}
+
+impl<K: Eq + Hash, F, T> Lead<K, F, T> {
+    /// The fence under which the flight began: taken before any I/O.
+    pub(crate) fn fence(&self) -> &F {
+        &self.fence
+    }
+
+    /// A place to wait for this very flight.
+    pub(crate) fn waiter(&self) -> Waiter<T> {
+        Waiter(self.runway.subscribe())
+    }
+
+    /// Ends the flight: all waiters get the result, the place is free.
+    pub(crate) fn land(self, result: T) {
+        self.runway.send_replace(Some(result));
+    }
+}
+
+impl<K: Eq + Hash, F, T> Drop for Lead<K, F, T> {
+    fn drop(&mut self) {
+        let mut flights = self.shards[self.shard].lock();
+        // Only if the place is still ours: a later flight may have taken it.
+        let ours = flights.get(&self.key).is_some_and(|flight| self.runway.same_channel_as(&flight.landing));
+        let left = if ours { flights.remove(&self.key) } else { None };
+        drop(flights);
+        drop(left);
+    }
+}
+
+/// `watch` offers `same_channel` between two of a kind only.
+trait SameChannel<T> {
+    fn same_channel_as(&self, receiver: &watch::Receiver<T>) -> bool;
+}
+
+impl<T> SameChannel<T> for watch::Sender<T> {
+    fn same_channel_as(&self, receiver: &watch::Receiver<T>) -> bool {
+        self.subscribe().same_channel(receiver)
+    }
+}
+
+impl<T: Clone> Waiter<T> {
+    /// The result, or `None` if the leader was dropped: try again. Cancel safe.
+    pub(crate) async fn landed(mut self) -> Option<T> {
+        match self.0.wait_for(Option::is_some).await {
+            Ok(result) => result.clone(),
+            Err(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Table = Flights<&'static str, u64, u32>;
+
+    #[tokio::test]
+    async fn waiters_share_the_leaders_result() {
+        let flights = Table::new();
+        let Role::Lead(lead) = flights.join(&"k", 1, 7) else { panic!("first must lead") };
+        let Role::Wait(waiter) = flights.join(&"k", 1, 7) else { panic!("second must wait") };
+        let found = flights.find(&"k", 1, &7).expect("in flight");
+        lead.land(42);
+        assert_eq!((waiter.landed().await, found.landed().await), (Some(42), Some(42)));
+        assert_eq!(flights.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_leader_frees_the_key_and_its_waiters_try_again() {
+        let flights = Table::new();
+        let Role::Lead(lead) = flights.join(&"k", 1, 7) else { panic!("first must lead") };
+        let Role::Wait(waiter) = flights.join(&"k", 1, 7) else { panic!("second must wait") };
+        drop(lead);
+        assert_eq!(waiter.landed().await, None);
+        assert!(matches!(flights.join(&"k", 1, 7), Role::Lead(_)));
+    }
+
+    #[tokio::test]
+    async fn nobody_joins_a_flight_from_before_an_invalidation() {
+        let flights = Table::new();
+        let Role::Lead(old) = flights.join(&"k", 1, 7) else { panic!("first must lead") };
+        let Role::Lead(new) = flights.join(&"k", 1, 8) else { panic!("another fence must lead") };
+        assert!(flights.find(&"k", 1, &7).is_none());
+        old.land(1);
+        let Role::Wait(waiter) = flights.join(&"k", 1, 8) else {
+            panic!("the old landing keeps the new flight")
+        };
+        new.land(2);
+        assert_eq!(waiter.landed().await, Some(2));
+    }
+}

@@ -1,0 +1,137 @@
+//! A namespace as JSON, whatever its type: for interfaces that do not know it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use cache_events::{Key, Namespace};
+use serde_json::Value;
+
+use crate::answer::{Answer, PutOutcome, ReadOptions, WriteOptions, Written};
+use crate::core::Core;
+use crate::error::{ReadError, WriteError, WrongNamespace};
+use crate::settings::NamespaceSettings;
+use crate::space::{Cacheable, Space};
+use crate::stats::NamespaceStats;
+
+#[async_trait]
+pub(crate) trait JsonSpace: Send + Sync {
+    fn settings(&self) -> &NamespaceSettings;
+    fn stats(&self) -> NamespaceStats;
+    async fn get(
+        &self,
+        core: &Core,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<Answer<Value>>, ReadError>;
+    async fn put(
+        &self,
+        core: &Core,
+        key: &Key,
+        value: Value,
+        options: &WriteOptions,
+    ) -> Result<Written, WriteError>;
+}
+
+#[async_trait]
+impl<V: Cacheable> JsonSpace for Space<V> {
+    fn settings(&self) -> &NamespaceSettings {
+        &self.settings
+    }
+
+    fn stats(&self) -> NamespaceStats {
+        Space::stats(self)
+    }
+
+    async fn get(
+        &self,
+        core: &Core,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<Answer<Value>>, ReadError> {
+        let answer = match self.resident(core, key, options)? {
+            Some(answer) => Some(answer),
+            None => self.find_in_l2(core, key, options).await.map(|found| self.answer(core, key, found)),
+        };
+        Ok(answer.map(|answer| Answer {
+            value: answer.value.map(|value| Arc::new(serde_json::to_value(&*value).unwrap_or(Value::Null))),
+            tier: answer.tier,
+            age: answer.age,
+            lag: answer.lag,
+            position: answer.position,
+            version: answer.version,
+            stale: answer.stale,
+        }))
+    }
+
+    async fn put(
+        &self,
+        core: &Core,
+        key: &Key,
+        value: Value,
+        options: &WriteOptions,
+    ) -> Result<Written, WriteError> {
+        let typed: V = serde_path_to_error::deserialize(value).map_err(|error| WriteError::Type {
+            field: error.path().to_string(),
+            message: error.inner().to_string(),
+        })?;
+        match Space::put(self, core, key, Some(Arc::new(typed)), None, options).await? {
+            PutOutcome::Stored(written) => Ok(written),
+            PutOutcome::Outdated => unreachable!("only a versioned put can be outdated"),
+        }
+    }
+}
+
+/// A namespace whose values are seen as JSON. Writing checks the value against the namespace's type.
+#[derive(Clone)]
+pub struct JsonCache {
+    core: Arc<Core>,
+    space: Arc<dyn JsonSpace>,
+}
+
+impl JsonCache {
+    pub(crate) fn new(core: Arc<Core>, space: Arc<dyn JsonSpace>) -> Self {
+        Self { core, space }
+    }
+
+    fn check(&self, key: &Key) -> Result<(), WrongNamespace> {
+        let expected = self.namespace();
+        if key.namespace() == expected {
+            return Ok(());
+        }
+        Err(WrongNamespace { expected: expected.clone(), key: key.to_string() })
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &Namespace {
+        &self.space.settings().namespace
+    }
+
+    /// Its rules.
+    pub fn settings(&self) -> &NamespaceSettings {
+        self.space.settings()
+    }
+
+    /// Reads L1, then L2.
+    ///
+    /// # Errors
+    /// As [`TypedCache::get`](crate::TypedCache::get).
+    pub async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Answer<Value>>, ReadError> {
+        self.check(key)?;
+        self.space.get(&self.core, key, options).await
+    }
+
+    /// Writes a value through both tiers.
+    ///
+    /// # Errors
+    /// [`WriteError::Type`] with the path of the field if the value is not of the namespace's type; else as
+    /// [`TypedCache::put`](crate::TypedCache::put).
+    pub async fn put(&self, key: &Key, value: Value, options: &WriteOptions) -> Result<Written, WriteError> {
+        self.check(key)?;
+        self.space.put(&self.core, key, value, options).await
+    }
+
+    /// What happened in this namespace since the start.
+    pub fn stats(&self) -> NamespaceStats {
+        self.space.stats()
+    }
+}

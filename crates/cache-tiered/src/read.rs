@@ -1,0 +1,209 @@
+//! The read path: L1, then L2, then (for `get_or_load`) the source.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use cache_events::{Key, Partition};
+use cache_l1::{Address, Hit};
+
+use crate::answer::{Answer, ReadOptions};
+use crate::core::Core;
+use crate::error::ReadError;
+use crate::flight::Role;
+use crate::settings::Degraded;
+use crate::space::{Cacheable, Found, Space};
+use crate::stats::{count, stopwatch};
+
+/// How long a read waits for a sync that it needs in order to judge what L2 said.
+const SYNC_WAIT: Duration = Duration::from_millis(400);
+
+impl<V: Cacheable> Space<V> {
+    /// The hit path: no allocation, no await, no lock that a writer holds long.
+    #[inline]
+    pub(crate) fn resident(
+        &self,
+        core: &Core,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<Answer<V>>, ReadError> {
+        let sample = self.counters.read();
+        if options.tiers.unwrap_or(self.settings.tiers).l1() {
+            let at = self.address(key);
+            let now = core.clock.now();
+            if let Some(hit) = self.l1.get(key, &at, now)
+                && let Some(answer) = self.trusted(core, Partition(at.partition()), hit, now)?
+            {
+                self.counters.l1_answered(sample);
+                return Ok(Some(answer));
+            }
+        }
+        count(&self.counters.l1_misses);
+        Ok(None)
+    }
+
+    /// Judges a hit by the age of this node's knowledge.
+    #[inline]
+    fn trusted(
+        &self,
+        core: &Core,
+        partition: Partition,
+        hit: Hit<Option<Arc<V>>>,
+        now: u64,
+    ) -> Result<Option<Answer<V>>, ReadError> {
+        if !self.settings.event_driven {
+            let age = now.saturating_sub(hit.born);
+            return Ok(Some(Self::hit_answer(hit, now, age, false)));
+        }
+        let lag = core.unproven_for(partition, hit.load_start, now);
+        if lag <= self.settings.staleness_bound.as_millis() as u64 {
+            return Ok(Some(Self::hit_answer(hit, now, lag, false)));
+        }
+        match self.settings.degraded {
+            Degraded::Strict => Ok(None),
+            Degraded::Fail => Err(ReadError::Degraded { namespace: self.settings.namespace.clone() }),
+            Degraded::BoundedStale(max) => {
+                let age = now.saturating_sub(hit.born);
+                if u128::from(age) > max.as_millis() {
+                    return Ok(None);
+                }
+                self.counters.stale_served.fetch_add(1, Ordering::Relaxed);
+                Ok(Some(Self::hit_answer(hit, now, lag, true)))
+            }
+        }
+    }
+
+    /// Whether L2 may be asked: what it says can be believed only while this node hears of changes, and asking a
+    /// store that does not answer would cost every read its time-out.
+    pub(crate) fn l2_usable(&self, core: &Core, partition: Partition) -> bool {
+        let now = core.clock.now();
+        core.unproven_for(partition, 0, now) <= self.settings.staleness_bound.as_millis() as u64
+    }
+
+    /// The answer for something found below L1.
+    pub(crate) fn answer(&self, core: &Core, key: &Key, found: Found<V>) -> Answer<V> {
+        let now = core.clock.now();
+        let age = now.saturating_sub(found.born);
+        let lag = if self.settings.event_driven {
+            core.unproven_for(self.partition(key), found.load_start, now)
+        } else {
+            age
+        };
+        Answer {
+            value: found.value,
+            tier: found.tier,
+            age: Duration::from_millis(age),
+            lag: Duration::from_millis(lag),
+            position: found.origin,
+            version: found.version,
+            stale: false,
+        }
+    }
+
+    /// Reads L2, one read for all callers that come meanwhile, and keeps what it finds in L1.
+    pub(crate) async fn find_in_l2(&self, core: &Core, key: &Key, options: &ReadOptions) -> Option<Found<V>> {
+        let tiers = options.tiers.unwrap_or(self.settings.tiers);
+        let at = self.address(key);
+        if !tiers.l2() || !self.l2_usable(core, Partition(at.partition())) {
+            return None;
+        }
+        loop {
+            match self.reads.join(key, at.hash(), self.flight_fence(&at)) {
+                Role::Wait(waiter) => {
+                    if let Some(found) = waiter.landed().await {
+                        return found;
+                    }
+                }
+                Role::Lead(lead) => {
+                    let began = stopwatch();
+                    let snapshot = lead.fence().snapshot;
+                    let mut found = self.read_l2(core, std::slice::from_ref(key)).await;
+                    let found = found.pop().flatten();
+                    if let Some(found) = &found {
+                        self.counters.l2_answered(began.elapsed());
+                        if tiers.l1() {
+                            self.insert(key, &at, found, &snapshot, core.clock.now());
+                        }
+                    }
+                    lead.land(found.clone());
+                    return found;
+                }
+            }
+        }
+    }
+
+    /// One round trip for keys of one partition; what cannot be taken is `None`.
+    async fn read_l2(&self, core: &Core, keys: &[Key]) -> Vec<Option<Found<V>>> {
+        let nothing = || keys.iter().map(|_| None).collect::<Vec<_>>();
+        let Some(first) = keys.first() else { return Vec::new() };
+        let partition = self.partition(first);
+        let answer = match core.store.read(partition, keys).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::debug!(%error, "L2 did not answer a read; treated as a miss");
+                count(&self.counters.l2_errors);
+                return nothing();
+            }
+        };
+        if answer.epoch > core.view.epoch(partition) {
+            // The store has lost its history since this node last heard of it. What it says is judged by the new
+            // epoch only after this node has adopted that.
+            core.bus.sync(partition, SYNC_WAIT).await;
+        }
+        let (live, now, server_now) = (core.view.epoch(partition), core.clock.now(), core.server_now());
+        // A connection made before the epoch began is fine: a record of the live epoch exists only where that epoch
+        // is. One made in an epoch that this node could not adopt is not.
+        if answer.epoch > live {
+            return nothing();
+        }
+        let judge = |(key, item): (&Key, cache_l2::ReadItem)| {
+            let bytes = item.record?;
+            self.judge(key, &bytes, live, item.stamp, server_now, now)
+        };
+        let found: Vec<_> = keys.iter().zip(answer.items).map(judge).collect();
+        let hits = found.iter().flatten().count() as u64;
+        self.counters.l2_hits.fetch_add(hits, Ordering::Relaxed);
+        self.counters.l2_misses.fetch_add(keys.len() as u64 - hits, Ordering::Relaxed);
+        found
+    }
+
+    /// Reads many keys: those in L1 at once, the others in one round trip for each partition.
+    pub(crate) async fn read_many(
+        &self,
+        core: &Core,
+        keys: &[Key],
+        options: &ReadOptions,
+    ) -> Result<Vec<Option<Answer<V>>>, ReadError> {
+        let mut answers = Vec::with_capacity(keys.len());
+        let mut missing: Vec<Vec<usize>> = vec![Vec::new(); self.fence.partitions() as usize];
+        for (index, key) in keys.iter().enumerate() {
+            let answer = self.resident(core, key, options)?;
+            if answer.is_none() {
+                missing[self.partition(key).index()].push(index);
+            }
+            answers.push(answer);
+        }
+        let tiers = options.tiers.unwrap_or(self.settings.tiers);
+        for partition in core.partitions() {
+            let asked = &missing[partition.index()];
+            if asked.is_empty() || !tiers.l2() || !self.l2_usable(core, partition) {
+                continue;
+            }
+            let asked_keys: Vec<Key> = asked.iter().map(|&index| keys[index].clone()).collect();
+            let addresses: Vec<Address> = asked_keys.iter().map(|key| self.address(key)).collect();
+            let snapshots: Vec<_> = addresses.iter().map(|at| self.l1.snapshot(at)).collect();
+            let began = stopwatch();
+            let found = self.read_l2(core, &asked_keys).await;
+            self.counters.l2_answered(began.elapsed());
+            for (place, found) in found.into_iter().enumerate() {
+                let Some(found) = found else { continue };
+                if tiers.l1() {
+                    let (key, at) = (&asked_keys[place], &addresses[place]);
+                    self.insert(key, at, &found, &snapshots[place], core.clock.now());
+                }
+                answers[asked[place]] = Some(self.answer(core, &asked_keys[place], found));
+            }
+        }
+        Ok(answers)
+    }
+}

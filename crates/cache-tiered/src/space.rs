@@ -1,0 +1,266 @@
+//! One namespace: its L1, its flights, its records, its counters.
+
+use std::any::type_name;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cache_events::{Group, Key, Partition, Pattern, Position, Version};
+use cache_l1::{Address, Fence, Groups, Hit, L1, Meta, Origin, Snapshot};
+use cache_l2::{BincodeCodec, Codec, JsonCodec, RecordFormat, RecordHead, SealError, fingerprint};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+
+use crate::answer::{Answer, Tier};
+use crate::cache::PolicyFactory;
+use crate::error::ReadError;
+use crate::flight::Flights;
+use crate::receive::LocalSpace;
+use crate::settings::{CodecChoice, NamespaceSettings};
+use crate::stats::{Counters, NamespaceStats, count};
+
+/// What a value must be to be cached.
+pub trait Cacheable: Serialize + DeserializeOwned + Send + Sync + 'static {}
+impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cacheable for V {}
+
+/// What a flight belongs to: no invalidation lies between two equal ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FlightFence {
+    pub(crate) snapshot: Snapshot,
+    stamps: u64,
+}
+
+/// A value on its way to a caller and into L1. Times are this node's logical milliseconds.
+pub(crate) struct Found<V> {
+    pub(crate) value: Option<Arc<V>>,
+    pub(crate) tier: Tier,
+    pub(crate) origin: Position,
+    pub(crate) version: Version,
+    /// 0 unless this node loaded it itself.
+    pub(crate) load_start: u64,
+    pub(crate) born: u64,
+    pub(crate) soft_expiry: u64,
+    pub(crate) hard_expiry: u64,
+    pub(crate) groups: Groups,
+    pub(crate) weight: u32,
+}
+
+impl<V> Clone for Found<V> {
+    fn clone(&self) -> Self {
+        Self { value: self.value.clone(), groups: self.groups.clone(), ..*self }
+    }
+}
+
+pub(crate) type L1Of<V> = L1<Key, Option<Arc<V>>>;
+
+pub(crate) struct Space<V> {
+    pub(crate) settings: NamespaceSettings,
+    pub(crate) l1: L1Of<V>,
+    pub(crate) fence: Arc<Fence>,
+    pub(crate) group: Group,
+    format: RecordFormat,
+    codec: Box<dyn Codec<V>>,
+    pub(crate) reads: Flights<Key, FlightFence, Option<Found<V>>>,
+    pub(crate) loads: Flights<Key, FlightFence, Result<Found<V>, ReadError>>,
+    pub(crate) bulkhead: Semaphore,
+    pub(crate) counters: Counters,
+}
+
+impl<V: Cacheable> Space<V> {
+    pub(crate) fn new(settings: NamespaceSettings, fence: Arc<Fence>, policy: &PolicyFactory) -> Self {
+        let group = Group::namespace(&settings.namespace);
+        // A namespace without L1 keeps one for its fences; it holds nothing.
+        let config = cache_l1::Config {
+            entries_max: settings.l1_entries_max.max(1),
+            bytes_max: settings.l1_bytes_max.max(1),
+            shards: None,
+            own_group: group.id(),
+        };
+        let codec: Box<dyn Codec<V>> = match settings.codec {
+            CodecChoice::Bincode => Box::new(BincodeCodec),
+            CodecChoice::Json => Box::new(JsonCodec),
+        };
+        let format = RecordFormat {
+            fingerprint: fingerprint(type_name::<V>(), settings.schema),
+            compress_above: settings.compress_above_bytes,
+            value_bytes_max: settings.value_bytes_max,
+        };
+        Self {
+            l1: L1::new(config, fence.clone(), |capacity| policy(capacity)),
+            fence,
+            group,
+            format,
+            codec,
+            reads: Flights::new(),
+            loads: Flights::new(),
+            bulkhead: Semaphore::new(settings.loads_max),
+            counters: Counters::new(),
+            settings,
+        }
+    }
+
+    pub(crate) fn partition(&self, key: &Key) -> Partition {
+        key.partition(self.fence.partitions())
+    }
+
+    #[inline]
+    pub(crate) fn address(&self, key: &Key) -> Address {
+        let partition = self.partition(key).0;
+        if key.has_params() {
+            Address::variant(key.resource_hash(), key.hash64(), partition)
+        } else {
+            Address::bare(key.resource_hash(), partition)
+        }
+    }
+
+    pub(crate) fn flight_fence(&self, at: &Address) -> FlightFence {
+        // The version of the stamps first: a stamp between the two reads makes a fence that nobody else has.
+        let stamps = self.fence.version();
+        FlightFence { snapshot: self.l1.snapshot(at), stamps }
+    }
+
+    /// Puts what was found into L1 unless a fence has moved since the snapshot. What leaves is dropped here, outside
+    /// of all locks. Says whether it is there now.
+    pub(crate) fn insert(
+        &self,
+        key: &Key,
+        at: &Address,
+        found: &Found<V>,
+        snapshot: &Snapshot,
+        now: u64,
+    ) -> bool {
+        let meta = Meta {
+            origin: Origin { epoch: found.origin.epoch, seq: found.origin.seq },
+            version: found.version.0,
+            load_start: found.load_start,
+            born: found.born,
+            soft_expiry: found.soft_expiry,
+            hard_expiry: found.hard_expiry,
+            weight: found.weight,
+            groups: found.groups.clone(),
+        };
+        let inserted = self.l1.insert(key.clone(), found.value.clone(), at, meta, snapshot, now);
+        if !inserted.stored() && found.tier == Tier::Source {
+            count(&self.counters.fills_refused);
+        }
+        inserted.stored()
+    }
+
+    /// Encodes a value into a record.
+    pub(crate) fn seal(&self, head: &RecordHead, key: &Key, value: Option<&V>) -> Result<Bytes, SealError> {
+        self.format.seal(head, key, value, &*self.codec)
+    }
+
+    /// What the record says, if it can be taken: live epoch, not overtaken by a stamp, intact, of this type and key,
+    /// not expired. Anything else is a miss, counted.
+    pub(crate) fn judge(
+        &self,
+        key: &Key,
+        bytes: &[u8],
+        live_epoch: u64,
+        stamp: Option<Position>,
+        server_now: u64,
+        now: u64,
+    ) -> Option<Found<V>> {
+        let judged = self.take_record(key, bytes, live_epoch, stamp, server_now, now);
+        if judged.is_none() {
+            count(&self.counters.records_refused);
+        }
+        judged
+    }
+
+    fn take_record(
+        &self,
+        key: &Key,
+        bytes: &[u8],
+        live_epoch: u64,
+        stamp: Option<Position>,
+        server_now: u64,
+        now: u64,
+    ) -> Option<Found<V>> {
+        let opened = match self.format.open(bytes, key, &*self.codec) {
+            Ok(opened) => opened,
+            Err(error) => {
+                tracing::debug!(%key, %error, "a record of L2 is treated as a miss");
+                return None;
+            }
+        };
+        let head = opened.head;
+        if head.origin.epoch != live_epoch {
+            return None;
+        }
+        if stamp.is_some_and(|stamp| stamp.epoch == head.origin.epoch && stamp.seq > head.origin.seq) {
+            return None;
+        }
+        let partition = self.partition(key).0;
+        if self.fence.stamped_after(partition, &[self.group.id()], head.origin.seq)
+            || self.fence.stamped_after(partition, &head.groups, head.origin.seq)
+        {
+            return None;
+        }
+        let remaining = head.hard_expiry.checked_sub(server_now).filter(|&left| left > 0)?;
+        let soft = head.soft_expiry.saturating_sub(server_now);
+        Some(Found {
+            value: opened.value.map(Arc::new),
+            tier: Tier::L2,
+            origin: head.origin,
+            version: head.version,
+            load_start: 0,
+            born: now.saturating_sub(server_now.saturating_sub(head.load_start)),
+            soft_expiry: now + soft,
+            hard_expiry: now + self.l1_ttl(Duration::from_millis(remaining)).as_millis() as u64,
+            groups: Groups::from(head.groups),
+            weight: (opened.raw_len + key.weight()).try_into().unwrap_or(u32::MAX),
+        })
+    }
+
+    /// How long L1 may keep what has this long to live in L2.
+    pub(crate) fn l1_ttl(&self, remaining: Duration) -> Duration {
+        if self.settings.event_driven { remaining.min(self.settings.l1_ttl_max) } else { remaining }
+    }
+
+    /// The answer for a hit in L1, whose lag the caller has judged.
+    #[inline]
+    pub(crate) fn hit_answer(hit: Hit<Option<Arc<V>>>, now: u64, lag: u64, stale: bool) -> Answer<V> {
+        Answer {
+            value: hit.value,
+            tier: Tier::L1,
+            age: Duration::from_millis(now.saturating_sub(hit.born)),
+            lag: Duration::from_millis(lag),
+            position: Position::new(hit.origin.epoch, hit.origin.seq),
+            version: Version(hit.version),
+            stale,
+        }
+    }
+
+    pub(crate) fn stats(&self) -> NamespaceStats {
+        let mut stats = self.counters.snapshot();
+        let l1 = self.l1.stats();
+        stats.l1_entries = self.l1.len();
+        stats.l1_entries_max = self.settings.l1_entries_max;
+        stats.l1_bytes = self.l1.bytes();
+        stats.l1_bytes_max = self.settings.l1_bytes_max;
+        stats.l1_evicted = l1.evicted;
+        stats.l1_expired = l1.expired;
+        stats
+    }
+}
+
+impl<V: Cacheable> LocalSpace for Space<V> {
+    fn invalidate_key(&self, key: &Key, event: Origin) {
+        drop(self.l1.invalidate_key(key, &self.address(key), event));
+    }
+
+    fn invalidate_resource(&self, resource_hash: u64, event: Origin) {
+        drop(self.l1.invalidate_resource(resource_hash, event));
+    }
+
+    fn invalidate_pattern(&self, pattern: &Pattern, partition: Partition, event: Origin) {
+        drop(self.l1.invalidate_matching(event, partition.0, |key| pattern.covers(key)));
+    }
+
+    fn count_invalidation(&self) {
+        count(&self.counters.invalidations);
+    }
+}

@@ -1,0 +1,59 @@
+//! Nodes over one embedded server.
+#![allow(dead_code)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache_embedded::{EmbeddedConfig, EmbeddedServer};
+use cache_events::{Namespace, NodeId};
+use cache_policy::PolicyKind;
+use cache_testkit::ManualClock;
+use cache_tiered::{Builder, NamespaceSettings, TieredCache, TypedCache};
+
+pub fn ns(name: &str) -> Namespace {
+    Namespace::new(name).expect("a valid name")
+}
+
+pub fn server() -> (EmbeddedServer, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::default());
+    (EmbeddedServer::new(EmbeddedConfig::default(), clock.clone()), clock)
+}
+
+pub fn builder(server: &EmbeddedServer, clock: &Arc<ManualClock>, node: &str) -> Builder {
+    let shared = Arc::new(server.clone());
+    let node = NodeId::new(node).expect("a valid name");
+    TieredCache::builder(node, shared.clone(), shared, |capacity| {
+        cache_policy::build(PolicyKind::Sieve, capacity)
+    })
+    .clock(clock.clone())
+}
+
+/// Namespace "text" of strings, "other" of numbers.
+pub async fn node(server: &EmbeddedServer, clock: &Arc<ManualClock>, name: &str) -> TieredCache {
+    let cache = builder(server, clock, name)
+        .namespace::<String>(NamespaceSettings::new(ns("text")))
+        .namespace::<u64>(NamespaceSettings::new(ns("other")))
+        .start()
+        .expect("valid settings");
+    joined(&cache).await;
+    cache
+}
+
+/// Waits until the node is live.
+pub async fn joined(cache: &TieredCache) {
+    eventually("the node joins", || cache.health().live).await;
+}
+
+pub fn text(cache: &TieredCache) -> TypedCache<String> {
+    cache.namespace("text").expect("declared")
+}
+
+/// Waits for a condition, for at most ten seconds of real time.
+pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(10), async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(waited.await.is_ok(), "timed out: {what}");
+}

@@ -1,1 +1,9 @@
-//! Real servers, a manual clock and other things for tests; never published.
+//! Real servers, a manual clock and faults, for tests; never published.
+
+mod faulty_store;
+mod faulty_transport;
+mod manual_clock;
+
+pub use faulty_store::FaultyStore;
+pub use faulty_transport::FaultyTransport;
+pub use manual_clock::ManualClock;

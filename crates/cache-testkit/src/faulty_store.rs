@@ -1,0 +1,138 @@
+//! A store between which and its caller the line can be cut.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cache_events::{Group, Key, Namespace, Partition, Pattern, Position, Version};
+use cache_l2::{Append, Invalidation, LeaseAnswer, LeaseAsk, LeaseToken, ReadAnswer, Store, StoreError};
+
+/// Passes every call on, until told otherwise.
+pub struct FaultyStore {
+    inner: Arc<dyn Store>,
+    cut: AtomicBool,
+    mute: AtomicBool,
+}
+
+impl FaultyStore {
+    /// A store without faults yet.
+    pub fn new(inner: Arc<dyn Store>) -> Self {
+        Self { inner, cut: AtomicBool::new(false), mute: AtomicBool::new(false) }
+    }
+
+    /// Every call fails and nothing is done.
+    pub fn cut(&self) {
+        self.cut.store(true, Ordering::SeqCst);
+    }
+
+    /// Every call is done, and its answer is lost.
+    pub fn lose_answers(&self) {
+        self.mute.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends all faults.
+    pub fn heal(&self) {
+        self.cut.store(false, Ordering::SeqCst);
+        self.mute.store(false, Ordering::SeqCst);
+    }
+
+    async fn pass<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        if self.cut.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable { message: "cut by the test".into(), source: None });
+        }
+        let done = call.await;
+        if self.mute.load(Ordering::SeqCst) {
+            return Err(StoreError::Unknown { message: "answer lost by the test".into() });
+        }
+        done
+    }
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    fn partitions(&self) -> u32 {
+        self.inner.partitions()
+    }
+
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+
+    async fn read(&self, partition: Partition, keys: &[Key]) -> Result<ReadAnswer, StoreError> {
+        self.pass(self.inner.read(partition, keys)).await
+    }
+
+    async fn lease(&self, key: &Key, ask: LeaseAsk) -> Result<LeaseAnswer, StoreError> {
+        self.pass(self.inner.lease(key, ask)).await
+    }
+
+    async fn fill(
+        &self,
+        key: &Key,
+        token: LeaseToken,
+        record: Bytes,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        self.pass(self.inner.fill(key, token, record, ttl)).await
+    }
+
+    async fn release(&self, key: &Key, token: LeaseToken) -> Result<(), StoreError> {
+        self.pass(self.inner.release(key, token)).await
+    }
+
+    async fn put(
+        &self,
+        key: &Key,
+        record: Bytes,
+        ttl: Duration,
+        append: Append,
+    ) -> Result<Position, StoreError> {
+        self.pass(self.inner.put(key, record, ttl, append)).await
+    }
+
+    async fn put_versioned(
+        &self,
+        key: &Key,
+        version: Version,
+        record: Bytes,
+        ttl: Duration,
+        append: Append,
+    ) -> Result<Option<Position>, StoreError> {
+        self.pass(self.inner.put_versioned(key, version, record, ttl, append)).await
+    }
+
+    async fn invalidate(
+        &self,
+        partition: Partition,
+        what: &Invalidation,
+        append: Append,
+    ) -> Result<Position, StoreError> {
+        self.pass(self.inner.invalidate(partition, what, append)).await
+    }
+
+    async fn invalidate_groups(
+        &self,
+        partition: Partition,
+        groups: &[Group],
+        keep: Duration,
+        append: Append,
+    ) -> Result<Position, StoreError> {
+        self.pass(self.inner.invalidate_groups(partition, groups, keep, append)).await
+    }
+
+    async fn invalidate_pattern(
+        &self,
+        partition: Partition,
+        namespace: &Namespace,
+        pattern: &Pattern,
+        append: Append,
+    ) -> Result<Position, StoreError> {
+        self.pass(self.inner.invalidate_pattern(partition, namespace, pattern, append)).await
+    }
+
+    async fn flush(&self, partition: Partition, append: Append) -> Result<Position, StoreError> {
+        self.pass(self.inner.flush(partition, append)).await
+    }
+}

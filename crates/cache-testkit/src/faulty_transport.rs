@@ -1,0 +1,146 @@
+//! A transport that loses, repeats and reorders hints, and whose line can be cut.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use cache_bus::{Hint, HintStream, SyncAnswer, Transport, TransportError};
+use cache_events::{NodeId, Partition, Position};
+use tokio::sync::watch;
+
+/// Passes everything on, until told otherwise.
+pub struct FaultyTransport {
+    inner: Arc<dyn Transport>,
+    faults: Arc<Faults>,
+    line: watch::Sender<bool>,
+}
+
+struct Faults {
+    lose_hints: AtomicBool,
+    /// Of 256 hints: so many are lost, repeated later, or delivered after their successor.
+    disorder: AtomicU64,
+    random: AtomicU64,
+}
+
+impl Faults {
+    /// A step of SplitMix64: deterministic by seed, as far as the order of calls is.
+    fn draw(&self) -> u64 {
+        let mut z = self.random.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::SeqCst);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+}
+
+impl FaultyTransport {
+    /// A transport without faults yet; `seed` decides which hints suffer.
+    pub fn new(inner: Arc<dyn Transport>, seed: u64) -> Self {
+        let faults =
+            Faults { lose_hints: false.into(), disorder: AtomicU64::new(0), random: AtomicU64::new(seed) };
+        Self { inner, faults: Arc::new(faults), line: watch::channel(true).0 }
+    }
+
+    /// Ends all subscriptions and fails every call.
+    pub fn cut(&self) {
+        self.line.send_replace(false);
+    }
+
+    /// Loses all hints, silently; syncs go through.
+    pub fn lose_hints(&self, lose: bool) {
+        self.faults.lose_hints.store(lose, Ordering::SeqCst);
+    }
+
+    /// Loses, repeats and reorders so many of 256 hints, each.
+    pub fn disorder(&self, of_256: u8) {
+        self.faults.disorder.store(u64::from(of_256), Ordering::SeqCst);
+    }
+
+    /// Ends all faults.
+    pub fn heal(&self) {
+        self.lose_hints(false);
+        self.disorder(0);
+        self.line.send_replace(true);
+    }
+
+    fn check(&self) -> Result<(), TransportError> {
+        if *self.line.borrow() {
+            return Ok(());
+        }
+        Err(TransportError::Unavailable { message: "cut by the test".into() })
+    }
+}
+
+#[async_trait]
+impl Transport for FaultyTransport {
+    fn partitions(&self) -> u32 {
+        self.inner.partitions()
+    }
+
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+
+    async fn subscribe(&self) -> Result<Box<dyn HintStream>, TransportError> {
+        self.check()?;
+        let inner = self.inner.subscribe().await?;
+        let (faults, line) = (self.faults.clone(), self.line.subscribe());
+        Ok(Box::new(FaultyStream { inner, faults, line, queued: VecDeque::new() }))
+    }
+
+    async fn sync(
+        &self,
+        partition: Partition,
+        node: &NodeId,
+        at: Position,
+        max: u32,
+    ) -> Result<SyncAnswer, TransportError> {
+        self.check()?;
+        self.inner.sync(partition, node, at, max).await
+    }
+}
+
+struct FaultyStream {
+    inner: Box<dyn HintStream>,
+    faults: Arc<Faults>,
+    line: watch::Receiver<bool>,
+    /// Hints that come late or once more.
+    queued: VecDeque<Hint>,
+}
+
+#[async_trait]
+impl HintStream for FaultyStream {
+    async fn next(&mut self) -> Hint {
+        loop {
+            let hint = tokio::select! {
+                biased;
+                _ = self.line.wait_for(|up| !up) => return Hint::Closed("cut by the test".into()),
+                hint = self.inner.next() => hint,
+            };
+            if !matches!(hint, Hint::Event { .. }) {
+                return hint;
+            }
+            if self.faults.lose_hints.load(Ordering::SeqCst) {
+                continue;
+            }
+            let (fate, of_256) = (self.faults.draw(), self.faults.disorder.load(Ordering::SeqCst));
+            if fate & 0xFF < of_256 {
+                continue;
+            }
+            if fate >> 8 & 0xFF < of_256 {
+                self.queued.push_back(hint.clone());
+            }
+            if fate >> 16 & 0xFF < of_256 {
+                self.queued.push_back(hint);
+                continue;
+            }
+            if fate >> 24 & 1 == 1
+                && let Some(late) = self.queued.pop_front()
+            {
+                self.queued.push_back(hint);
+                return late;
+            }
+            return hint;
+        }
+    }
+}

@@ -1,1 +1,24 @@
 //! The types of the HTTP interface, shared by node and clients.
+//!
+//! | request | body | answer |
+//! |---|---|---|
+//! | `GET /health` | – | [`Health`]; 200, or 503 when unhealthy |
+//! | `GET /cache/stats` | – | [`Stats`] |
+//! | `POST /cache/clear` | [`ClearRequest`] or nothing | [`Written`] |
+//! | `POST /cache/invalidate` | [`InvalidateRequest`] | [`Written`] |
+//! | `GET /cache/{cache_type}/{resource}?name=value…` | – | the value as JSON |
+//! | `PUT /cache/{cache_type}/{resource}?name=value…` | the value as JSON | [`Written`] |
+//! | `DELETE /cache/{cache_type}/{resource}` | – | [`Written`] |
+//!
+//! Everything that is not a success has an [`ErrorBody`]. Names in JSON are those of the fields.
+
+mod error;
+pub mod headers;
+mod health;
+mod requests;
+mod stats;
+
+pub use error::ErrorBody;
+pub use health::{Health, Status};
+pub use requests::{BodyError, ClearRequest, InvalidateRequest, Target, Written};
+pub use stats::{LatencyStats, NamespaceStats, Stats};

@@ -1,0 +1,15 @@
+//! The names of the headers that requests and answers carry, as they are on the wire (lower case).
+
+/// Request: hard TTL of a written value, as a number with a unit: `30s`, `5m`, `1h 30m`.
+pub const CACHE_TTL: &str = "cache-ttl";
+/// Request: tags of a written value, separated by commas; bytes that mean something else are percent-encoded.
+pub const CACHE_TAGS: &str = "cache-tags";
+/// Answer: the tier that answered: `l1`, `l2` or `source`.
+pub const CACHE_TIER: &str = "x-cache-tier";
+/// Answer: how long ago, in milliseconds, it was last known that no acknowledged change is missing. Absent where
+/// nothing is known, as in namespaces that live by TTL alone.
+pub const CACHE_LAG_MS: &str = "x-cache-lag-ms";
+/// Answer: `true` if the value was served although the staleness bound had passed. Absent otherwise.
+pub const CACHE_STALE: &str = "x-cache-stale";
+/// Answer to a write: its token, to be shown to other nodes.
+pub const CACHE_TOKEN: &str = "x-cache-token";

@@ -1,0 +1,100 @@
+//! What a node counted since it started. Ratios without a sample are null.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What a node counted since it started.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Reads that a tier answered.
+    pub cache_hits: u64,
+    /// Reads that no tier answered.
+    pub cache_misses: u64,
+    /// Hits as a share of all reads, 0 to 1.
+    pub cache_hit_ratio: Option<f64>,
+    /// Mean time of a hit.
+    pub avg_response_time_ms: Option<f64>,
+    /// Events of the log that were applied, own and others'.
+    pub events_processed: u64,
+    /// Invalidations applied, summed over the namespaces that each touched.
+    pub invalidations: u64,
+    /// When the last event was applied, in RFC 3339; null before the first.
+    pub last_event_time: Option<String>,
+    /// How long events take from node to node; null while nothing measures it.
+    pub event_propagation_latency_ms: Option<f64>,
+    /// Entries in L1, over all namespaces.
+    pub l1_cache_size: u64,
+    /// Most entries in L1, over all namespaces.
+    pub l1_cache_max_size: u64,
+    /// Bytes in L1 as a share of its budget, 0 to 1.
+    pub memory_utilization: Option<f64>,
+    /// What Redis uses; null without Redis or while it is away.
+    pub redis_memory_used_mb: Option<f64>,
+    /// Connections of Redis, from all clients; null without Redis or while it is away.
+    pub redis_connected_clients: Option<u64>,
+    /// Each namespace, by name.
+    pub namespaces: BTreeMap<String, NamespaceStats>,
+}
+
+/// What happened in one namespace.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct NamespaceStats {
+    /// The name by which it is asked for.
+    pub cache_type: String,
+    /// Reads of single keys.
+    pub reads: u64,
+    /// Reads answered by L1.
+    pub l1_hits: u64,
+    /// Reads that L1 could not answer.
+    pub l1_misses: u64,
+    /// Records of L2 that were taken.
+    pub l2_hits: u64,
+    /// Reads that L2 could not answer.
+    pub l2_misses: u64,
+    /// Calls to L2 that failed.
+    pub l2_errors: u64,
+    /// Records of L2 that could not be taken: dead, outdated, corrupt or of another type.
+    pub records_refused: u64,
+    /// Loads from the source.
+    pub loads: u64,
+    /// Loads that failed.
+    pub load_errors: u64,
+    /// Loaded values that were kept out of a tier because an invalidation had overtaken them.
+    pub fills_refused: u64,
+    /// Answers beyond the staleness bound, flagged.
+    pub stale_served: u64,
+    /// Puts.
+    pub writes: u64,
+    /// Invalidations applied.
+    pub invalidations: u64,
+    /// Entries that left L1 for room.
+    pub evicted: u64,
+    /// Entries that left L1 by time.
+    pub expired: u64,
+    /// Entries in L1.
+    pub l1_entries: u64,
+    /// Most entries in L1.
+    pub l1_entries_max: u64,
+    /// Bytes in L1, overhead included.
+    pub l1_bytes: u64,
+    /// Most bytes in L1.
+    pub l1_bytes_max: u64,
+    /// Latency of hits in L1, sampled.
+    pub l1_latency: LatencyStats,
+    /// Latency of hits in L2.
+    pub l2_latency: LatencyStats,
+}
+
+/// Quantiles of a latency in microseconds; null without a sample.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct LatencyStats {
+    /// Samples.
+    pub samples: u64,
+    /// Median.
+    pub p50_us: Option<f64>,
+    /// 99th percentile.
+    pub p99_us: Option<f64>,
+    /// Mean.
+    pub mean_us: Option<f64>,
+}

@@ -1,1 +1,52 @@
-//! Redis as Store and as Transport.
+//! Redis as the shared tier ([`RedisStore`]) and as the carrier of invalidations ([`RedisTransport`]).
+//!
+//! Every write is one Lua script: value, version, log entry and hint in one atomic step, told rule by rule in the files
+//! under `src/lua/`. A connection is used only after it has proven that the deployment in Redis is ours and has learnt
+//! the epoch. One Redis for now (no Sentinel, no Cluster); names carry hash tags and partitions already.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use cache_redis::{RedisConfig, RedisStore, RedisTransport};
+//!
+//! let config = RedisConfig::from_url("redis://127.0.0.1:6379")?;
+//! let store = RedisStore::new(config.clone())?; // connects with the first call
+//! let transport = RedisTransport::new(config)?;
+//! store.ready().await?; // or now, to learn at once what is wrong
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Rights
+//!
+//! The least that an ACL user needs, for prefix `ec` and database 0 (add `&cache_invalidation_events` where the public
+//! channel is on, and `+select` with another database):
+//!
+//! ```text
+//! ACL SETUSER edge on >secret resetkeys resetchannels ~ec:* &ec:0:* -@all
+//!     +evalsha +script|load +mget +get +getrange +set +del +unlink +pttl
+//!     +hget +hmget +hset +hdel +hexists +hgetall +xadd +xlen +xrange +xtrim
+//!     +publish +subscribe +ping +info +time +scan +dbsize
+//! ```
+//!
+//! `scan` shows the names of all keys of the database; without it only pattern invalidation is refused. `dbsize` is for
+//! statistics alone.
+
+mod config;
+mod dial;
+mod fault;
+mod info;
+mod lanes;
+mod layout;
+mod link;
+mod reply;
+mod scripts;
+mod store;
+mod subscription;
+mod sweep;
+mod tls;
+mod transport;
+
+pub use config::{ConfigError, PUBLIC_CHANNEL, Pem, RedisConfig, Secret, TlsConfig};
+pub use info::{RedisInfo, RedisStats};
+pub use store::RedisStore;
+pub use transport::RedisTransport;

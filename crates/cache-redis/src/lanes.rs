@@ -1,0 +1,250 @@
+//! A pool of connections of which each serves many tasks at once.
+//!
+//! The pool of bb8 opens connections, counts them and throws broken ones away. But to check one out for each command
+//! costs two turns at its lock, and while it is out nobody else has it. So each *lane* keeps one connection of the pool
+//! for as long as that works, and tasks clone the client out of a lane: no lock is held and no connection taken while a
+//! command is under way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bb8_redis::bb8::{self, ManageConnection, Pool, PooledConnection};
+use bb8_redis::redis::{Cmd, RedisError, Value};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use crate::dial::Dialer;
+use crate::fault::Fault;
+use crate::link::Link;
+use crate::scripts::Script;
+
+const BACKOFF_MIN: Duration = Duration::from_millis(10);
+const BACKOFF_MAX: Duration = Duration::from_millis(500);
+
+/// Opens connections for bb8.
+pub(crate) struct Opener {
+    dialer: Arc<Dialer>,
+    pacing: Arc<Pacing>,
+}
+
+impl ManageConnection for Opener {
+    type Connection = Link;
+    type Error = Fault;
+
+    async fn connect(&self) -> Result<Link, Fault> {
+        let opened = self.dialer.dial(None).await;
+        self.pacing.note(opened.as_ref().err());
+        opened
+    }
+
+    /// No PING: the state of a link is known without asking.
+    async fn is_valid(&self, link: &mut Link) -> Result<(), Fault> {
+        match link.is_broken() {
+            false => Ok(()),
+            true => Err(Fault::NotDone("the connection is broken".into())),
+        }
+    }
+
+    fn has_broken(&self, link: &mut Link) -> bool {
+        link.is_broken()
+    }
+}
+
+/// Lanes to one server.
+pub(crate) struct Lanes {
+    pool: Pool<Opener>,
+    pacing: Arc<Pacing>,
+    lanes: Box<[Lane]>,
+    next: AtomicUsize,
+    in_flight: AtomicUsize,
+    timeout: Duration,
+}
+
+#[derive(Default)]
+struct Lane {
+    link: RwLock<Option<Link>>,
+    /// Held by the one task that opens the lane. In it the connection stays checked out of the pool.
+    opening: tokio::sync::Mutex<Option<PooledConnection<'static, Opener>>>,
+}
+
+/// Tells the waiters when opening failed (bb8 would let them wait until their time is over), and lets some time pass
+/// before the next attempt. Attempts go on when all who waited for them have given up, so this is noted where they end.
+struct Pacing {
+    failed: watch::Sender<Option<Fault>>,
+    pause: Mutex<Option<Pause>>,
+}
+
+struct Pause {
+    until: Instant,
+    length: Duration,
+    because: Fault,
+}
+
+impl Pacing {
+    /// After a failure the pause doubles, with jitter, so that a fleet does not come back in step.
+    #[expect(clippy::disallowed_methods, reason = "paces connecting; no decision about data depends on it")]
+    fn note(&self, fault: Option<&Fault>) {
+        let mut pause = self.pause.lock();
+        let Some(fault) = fault else {
+            *pause = None;
+            return;
+        };
+        let length = pause.as_ref().map_or(BACKOFF_MIN, |pause| (pause.length * 2).min(BACKOFF_MAX));
+        let jittered = length.mul_f64(0.75 + 0.5 * fastrand::f64());
+        *pause = Some(Pause { until: Instant::now() + jittered, length, because: fault.clone() });
+        drop(pause);
+        self.failed.send_replace(Some(fault.clone()));
+    }
+
+    /// Why nobody should try now.
+    #[expect(clippy::disallowed_methods, reason = "paces connecting; no decision about data depends on it")]
+    fn paused(&self) -> Option<Fault> {
+        let pause = self.pause.lock();
+        pause.as_ref().filter(|pause| Instant::now() < pause.until).map(|pause| pause.because.clone())
+    }
+
+    /// The next failure from now on.
+    async fn next_failure(&self) -> Fault {
+        let mut failed = self.failed.subscribe();
+        // The sender lives as long as `self`.
+        let _ = failed.changed().await;
+        failed.borrow().clone().unwrap_or_else(|| Fault::NotDone("no connection".into()))
+    }
+}
+
+impl Lanes {
+    pub(crate) fn new(dialer: Arc<Dialer>, count: u32, timeout: Duration) -> Self {
+        let pacing = Arc::new(Pacing { failed: watch::channel(None).0, pause: Mutex::new(None) });
+        let connect = dialer.config.connect_timeout;
+        let pool = Pool::builder()
+            .max_size(count)
+            .min_idle(None)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .retry_connection(false)
+            .test_on_check_out(true)
+            // The dialer has this limit for itself; a margin, so that its error comes first.
+            .connection_timeout(connect + Duration::from_millis(500))
+            .build_unchecked(Opener { dialer, pacing: pacing.clone() });
+        Self {
+            pool,
+            pacing,
+            lanes: (0..count).map(|_| Lane::default()).collect(),
+            next: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
+            timeout,
+        }
+    }
+
+    /// Sends a command.
+    pub(crate) async fn run(&self, what: &str, cmd: &Cmd) -> Result<Value, Fault> {
+        self.limited(what, async |link| link.send(cmd).await).await
+    }
+
+    /// Calls a script; loads it first if the server has forgotten it, once.
+    pub(crate) async fn eval(&self, script: &Script, cmd: &Cmd) -> Result<Value, Fault> {
+        self.limited(script.name, async |link| match link.send(cmd).await {
+            Err(error) if error.code() == Some("NOSCRIPT") => {
+                link.send(&script.load()).await?;
+                link.send(cmd).await
+            }
+            answer => answer,
+        })
+        .await
+    }
+
+    /// Connections that are open.
+    pub(crate) fn open(&self) -> u32 {
+        self.pool.state().connections
+    }
+
+    /// Commands that wait for their answer.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    async fn limited<F>(&self, what: &str, send: F) -> Result<Value, Fault>
+    where
+        F: AsyncFnOnce(&Link) -> Result<Value, RedisError>,
+    {
+        let _counted = Counted::new(&self.in_flight);
+        let mut used: Option<Link> = None;
+        let step = async {
+            let link = used.insert(self.link().await?);
+            send(link).await.map_err(|error| Fault::of_command(&error))
+        };
+        let result = timeout(self.timeout, step).await;
+        let fault = match (result, used) {
+            (Ok(Ok(value)), _) => return Ok(value),
+            (Ok(Err(fault)), _) => fault,
+            (Err(_), Some(link)) => {
+                link.timed_out();
+                Fault::Unknown(format!("no answer within {} ms", self.timeout.as_millis()))
+            }
+            (Err(_), None) => Fault::NotDone(format!("no connection within {} ms", self.timeout.as_millis())),
+        };
+        Err(fault.while_doing(what))
+    }
+
+    /// A working connection: of the lane whose turn it is, else of any, else a new one.
+    async fn link(&self) -> Result<Link, Fault> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let lane = &self.lanes[turn % self.lanes.len()];
+        if let Some(link) = lane.working() {
+            return Ok(link);
+        }
+        // One task opens the lane; the others meanwhile use another one, if there is one.
+        let mut opening = match lane.opening.try_lock() {
+            Ok(opening) => opening,
+            Err(_) => match self.lanes.iter().find_map(Lane::working) {
+                Some(link) => return Ok(link),
+                None => lane.opening.lock().await,
+            },
+        };
+        if let Some(link) = lane.working() {
+            return Ok(link);
+        }
+        if let Some(because) = self.pacing.paused() {
+            return self.lanes.iter().find_map(Lane::working).ok_or(because);
+        }
+        // Gives the broken one back, which closes it.
+        *lane.link.write() = None;
+        *opening = None;
+        let pooled = tokio::select! {
+            biased;
+            fault = self.pacing.next_failure() => return Err(fault),
+            pooled = self.pool.get_owned() => pooled.map_err(|error| match error {
+                bb8::RunError::User(fault) => fault,
+                bb8::RunError::TimedOut => Fault::NotDone("no connection in time".into()),
+            })?,
+        };
+        let link = (*pooled).clone();
+        *lane.link.write() = Some(link.clone());
+        *opening = Some(pooled);
+        Ok(link)
+    }
+}
+
+impl Lane {
+    fn working(&self) -> Option<Link> {
+        self.link.read().as_ref().filter(|link| !link.is_broken()).cloned()
+    }
+}
+
+/// Counts for as long as it lives, also if the caller gives up.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,208 @@
+//! What things are called in Redis.
+//!
+//! ```text
+//! <prefix>:fp                                  fingerprint of the deployment
+//! <prefix>:{T}:m                               meta of a partition (hash)
+//! <prefix>:{T}:l                               its log (stream)
+//! <prefix>:{T}:v:<ns>/<resource>/<params>      a record
+//! <prefix>:{T}:w:<ns>/<resource>/<params>      its load lease, or a hold
+//! <prefix>:{T}:r:<ns>/<resource>               stamp of a resource
+//! <prefix>:{T}:r:<ns>/<resource>/<params>      version floor of a key
+//! <prefix>:<db>:{T}:ch                         hints (channels ignore the database, so it is in the name)
+//! ```
+//!
+//! `T` is the hash tag: all of a partition is in one slot, so one script can do all of a step.
+
+use cache_events::{Key, Namespace, Partition, hash64};
+
+/// Longer texts are cut; so many bytes stay readable.
+const TEXT_BYTES_MAX: usize = 512;
+const TEXT_BYTES_KEPT: usize = 400;
+/// Stands before the hash of a cut text. Canonical key texts do not contain it, so a cut one is never taken for whole.
+const CUT: char = '#';
+
+/// The names of one deployment.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    prefix: String,
+    db: u32,
+    partitions: u32,
+}
+
+impl Layout {
+    pub(crate) fn new(prefix: &str, db: u32, partitions: u32) -> Self {
+        Self { prefix: prefix.to_owned(), db, partitions }
+    }
+
+    pub(crate) fn partitions(&self) -> u32 {
+        self.partitions
+    }
+
+    /// Under which name all nodes of the deployment say what they agree on.
+    pub(crate) fn fingerprint_key(&self) -> String {
+        format!("{}:fp", self.prefix)
+    }
+
+    /// What all nodes of a deployment must agree on. Another text in Redis means: not our data.
+    pub(crate) fn fingerprint(&self) -> String {
+        format!("edgecache protocol=1 partitions={} tags=number masters=1", self.partitions)
+    }
+
+    pub(crate) fn channel(&self, partition: Partition) -> String {
+        format!("{}:{}:{{{partition}}}:ch", self.prefix, self.db)
+    }
+
+    /// The names in one partition.
+    pub(crate) fn part(&self, partition: Partition) -> Part {
+        Part { stem: format!("{}:{{{partition}}}:", self.prefix), channel: self.channel(partition) }
+    }
+}
+
+/// The names in one partition.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    stem: String,
+    pub(crate) channel: String,
+}
+
+/// The names of a key.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyNames {
+    pub(crate) value: String,
+    pub(crate) lease: String,
+    pub(crate) floor: String,
+    pub(crate) stamp: String,
+}
+
+impl Part {
+    pub(crate) fn meta(&self) -> String {
+        self.named('m', "")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.named('l', "")
+    }
+
+    /// The names of a record and of the stamp of its resource: what a read asks for.
+    pub(crate) fn with_stamp(&self, key: &Key) -> (String, String) {
+        let text = key.to_string();
+        (self.named('v', &text), self.named('r', resource_of(&text)))
+    }
+
+    pub(crate) fn key(&self, key: &Key) -> KeyNames {
+        let text = key.to_string();
+        KeyNames {
+            value: self.named('v', &text),
+            lease: self.named('w', &text),
+            floor: self.named('r', &text),
+            stamp: self.named('r', resource_of(&text)),
+        }
+    }
+
+    /// The stamp of a resource; nothing if the name cannot be that of one.
+    pub(crate) fn resource(&self, namespace: &Namespace, resource: &str) -> Option<String> {
+        let text = Key::new(namespace, resource).ok()?.to_string();
+        Some(self.named('r', resource_of(&text)))
+    }
+
+    /// The glob of all records and leases of a namespace.
+    pub(crate) fn glob(&self, namespace: &Namespace) -> String {
+        let mut glob = String::new();
+        for c in self.stem.chars() {
+            if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^' | '-') {
+                glob.push('\\');
+            }
+            glob.push(c);
+        }
+        glob + "[vw]:" + namespace.as_str() + "/*"
+    }
+
+    /// What a name that the glob found says: the text behind `v:` or `w:`.
+    pub(crate) fn text_of<'a>(&self, name: &'a str) -> Option<&'a str> {
+        let rest = name.strip_prefix(self.stem.as_str())?;
+        rest.strip_prefix("v:").or_else(|| rest.strip_prefix("w:"))
+    }
+
+    /// The record, lease and floor that belong to a text from [`text_of`](Self::text_of), which may be a cut one.
+    pub(crate) fn names_of(&self, text: &str) -> [String; 3] {
+        ['v', 'w', 'r'].map(|kind| format!("{}{kind}:{text}", self.stem))
+    }
+
+    fn named(&self, kind: char, text: &str) -> String {
+        let mut name = String::with_capacity(self.stem.len() + text.len().min(TEXT_BYTES_MAX) + 2);
+        name.push_str(&self.stem);
+        name.push(kind);
+        if text.is_empty() {
+            return name;
+        }
+        name.push(':');
+        if text.len() <= TEXT_BYTES_MAX {
+            name.push_str(text);
+        } else {
+            // Key texts are ASCII (all else is percent-encoded), so any byte is a boundary.
+            let (head, whole) = (&text[..TEXT_BYTES_KEPT], text.as_bytes());
+            let (one, two) = (hash64([whole]), hash64([b"cut".as_slice(), whole]));
+            name.push_str(&format!("{head}{CUT}{one:016x}{two:016x}"));
+        }
+        name
+    }
+}
+
+/// Whether a text was cut, so that its key cannot be told from it.
+pub(crate) fn is_cut(text: &str) -> bool {
+    text.contains(CUT)
+}
+
+/// The text of a key up to its resource, without the slash behind it.
+fn resource_of(text: &str) -> &str {
+    let namespace = text.find('/').map_or(0, |at| at + 1);
+    text[namespace..].find('/').map_or(text, |at| &text[..namespace + at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part() -> Part {
+        Layout::new("ec", 3, 1).part(Partition(0))
+    }
+
+    #[test]
+    fn names_are_those_of_the_table() {
+        let ns = Namespace::new("gpu_pricing").unwrap();
+        let key = Key::builder(&ns, "H100 80GB").param("region", "us").build().unwrap();
+        let (part, names) = (part(), part().key(&key));
+        assert_eq!(part.meta(), "ec:{0}:m");
+        assert_eq!(part.log(), "ec:{0}:l");
+        assert_eq!(part.channel, "ec:3:{0}:ch");
+        assert_eq!(names.value, "ec:{0}:v:gpu_pricing/H100%2080GB/region=us");
+        assert_eq!(names.lease, "ec:{0}:w:gpu_pricing/H100%2080GB/region=us");
+        assert_eq!(names.floor, "ec:{0}:r:gpu_pricing/H100%2080GB/region=us");
+        assert_eq!(names.stamp, "ec:{0}:r:gpu_pricing/H100%2080GB");
+        assert_eq!(part.resource(&ns, "H100 80GB").unwrap(), names.stamp);
+        assert_eq!(part.glob(&ns), "ec:{0}:[vw]:gpu_pricing/*");
+        assert_eq!(part.text_of(&names.lease), Some("gpu_pricing/H100%2080GB/region=us"));
+    }
+
+    #[test]
+    fn a_long_key_is_cut_and_stays_its_own() {
+        let ns = Namespace::new("n").unwrap();
+        let long = |tail: &str| Key::new(&ns, format!("{}{tail}", "x".repeat(600))).unwrap();
+        let (a, b) = (part().key(&long("a")).value, part().key(&long("b")).value);
+        assert!(a.len() < 500 && is_cut(&a) && a != b);
+        assert!(!is_cut(&part().key(&Key::new(&ns, "a#b").unwrap()).value));
+    }
+
+    #[test]
+    fn a_key_without_parameters_and_its_resource_have_different_stamps() {
+        let key = Key::new(&Namespace::new("n").unwrap(), "a").unwrap();
+        let names = part().key(&key);
+        assert_ne!(names.floor, names.stamp);
+    }
+
+    #[test]
+    fn a_prefix_with_wildcards_is_taken_literally() {
+        let part = Layout::new("a*[b]", 0, 1).part(Partition(0));
+        assert_eq!(part.glob(&Namespace::new("n").unwrap()), "a\\*\\[b\\]:{0}:[vw]:n/*");
+    }
+}

@@ -1,0 +1,328 @@
+//! Redis as the shared tier.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bb8_redis::redis::{self, Cmd, Value};
+use bytes::Bytes;
+use cache_events::{Group, Key, Namespace, Partition, Pattern, Position, Version};
+use cache_l2::{
+    Append, Invalidation, Lease, LeaseAnswer, LeaseAsk, LeaseToken, ReadAnswer, ReadItem, Store, StoreError,
+};
+
+use crate::config::{ConfigError, RedisConfig};
+use crate::dial::Dialer;
+use crate::fault::Fault;
+use crate::info::{RedisInfo, RedisStats};
+use crate::lanes::Lanes;
+use crate::{reply, sweep};
+
+/// Shortest life of stamps and floors, so that one given without a time still does its work.
+const KEEP_MIN: Duration = Duration::from_secs(1);
+
+/// Redis as [`Store`].
+///
+/// Nothing is connected before the first call, so a node starts without Redis and joins when it comes; [`ready`] is for
+/// callers that want an error at once. Connections are opened, supervised and replaced behind the scenes.
+///
+/// [`ready`]: Self::ready
+pub struct RedisStore {
+    dialer: Arc<Dialer>,
+    /// Records and leases.
+    data: Lanes,
+    /// Invalidations: a burst of reads does not delay them.
+    control: Lanes,
+}
+
+impl RedisStore {
+    /// A store over one Redis.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if a setting is out of range or a certificate cannot be used.
+    pub fn new(config: RedisConfig) -> Result<Self, ConfigError> {
+        let dialer = Arc::new(Dialer::new(config)?);
+        let config = &dialer.config;
+        Ok(Self {
+            data: Lanes::new(dialer.clone(), config.data_connections, config.operation_timeout),
+            control: Lanes::new(dialer.clone(), config.control_connections, config.control_timeout),
+            dialer,
+        })
+    }
+
+    /// Connects, logs in and compares the fingerprint, within the connect time-out.
+    ///
+    /// # Errors
+    /// [`StoreError`] with what the server or the network said.
+    pub async fn ready(&self) -> Result<(), StoreError> {
+        // A connection of its own: its error is the true one, not that of a pool that ran out of time.
+        self.dialer.dial(None).await.map(drop).map_err(Fault::of_read)
+    }
+
+    /// One round trip.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if there is no answer.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.control.run("PING", &redis::cmd("PING")).await.map(drop).map_err(Fault::of_read)
+    }
+
+    /// What the server says about itself.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if there is no answer, [`StoreError::Refused`] without the right to ask.
+    pub async fn info(&self) -> Result<RedisInfo, StoreError> {
+        let info = self.control.run("INFO", &redis::cmd("INFO")).await.map_err(Fault::of_read)?;
+        let keys = self.control.run("DBSIZE", &redis::cmd("DBSIZE")).await.map_err(Fault::of_read)?;
+        Ok(RedisInfo::parse(reply::text(&info).unwrap_or_default(), reply::number(&keys).unwrap_or(0)))
+    }
+
+    /// What goes on in this process.
+    pub fn stats(&self) -> RedisStats {
+        RedisStats {
+            commands_in_flight: self.data.in_flight() + self.control.in_flight(),
+            connections: self.data.open() + self.control.open(),
+            connections_max: self.dialer.config.data_connections + self.dialer.config.control_connections,
+        }
+    }
+
+    /// The head of a script that appends: everything up to its own arguments.
+    fn appending(
+        &self,
+        script: &crate::scripts::Script,
+        partition: Partition,
+        append: &Append,
+        more: usize,
+        keys: impl FnOnce(&mut Cmd),
+    ) -> Cmd {
+        let mut cmd = self.dialer.begin(script, partition, append.at, more, keys);
+        cmd.arg(&*append.payload);
+        match (&self.dialer.config.public_channel, &append.public) {
+            (Some(channel), Some(json)) => cmd.arg(channel).arg(json),
+            _ => cmd.arg("").arg(""),
+        };
+        cmd
+    }
+
+    /// Reads the position that a script answers, and learns its epoch.
+    fn written(
+        &self,
+        partition: Partition,
+        answer: Result<Value, Fault>,
+    ) -> Result<Option<Position>, StoreError> {
+        let position = answer.and_then(|value| reply::position(&value)).map_err(Fault::of_write)?;
+        if let Some(position) = position {
+            self.dialer.saw_epoch(partition, position.epoch);
+        }
+        Ok(position)
+    }
+
+    fn appended(&self, partition: Partition, answer: Result<Value, Fault>) -> Result<Position, StoreError> {
+        self.written(partition, answer)?.ok_or_else(|| reply::odd("position").of_write())
+    }
+}
+
+impl std::fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisStore").field("config", &self.dialer.config).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    fn partitions(&self) -> u32 {
+        self.dialer.layout.partitions()
+    }
+
+    fn kind(&self) -> &'static str {
+        "redis"
+    }
+
+    async fn read(&self, partition: Partition, keys: &[Key]) -> Result<ReadAnswer, StoreError> {
+        if keys.is_empty() {
+            return Ok(ReadAnswer { epoch: self.dialer.epoch(partition), items: Vec::new() });
+        }
+        let part = self.dialer.layout.part(partition);
+        let mut cmd = redis::cmd("MGET");
+        for key in keys {
+            let (value, stamp) = part.with_stamp(key);
+            cmd.arg(value).arg(stamp);
+        }
+        let answer = self.data.run("MGET", &cmd).await.map_err(Fault::of_read)?;
+        let Value::Array(list) = answer else { return Err(reply::odd("MGET").of_read()) };
+        if list.len() != 2 * keys.len() {
+            return Err(reply::odd("MGET").of_read());
+        }
+        let mut items = Vec::with_capacity(keys.len());
+        let mut list = list.into_iter();
+        while let (Some(record), Some(stamp)) = (list.next(), list.next()) {
+            let stamp = reply::bytes(stamp).and_then(|bytes| reply::stamp(&bytes));
+            items.push(ReadItem { record: reply::bytes(record), stamp });
+        }
+        // After the answer: the connection it came through was opened with a hello, and that is noted by now.
+        Ok(ReadAnswer { epoch: self.dialer.epoch(partition), items })
+    }
+
+    async fn lease(&self, key: &Key, ask: LeaseAsk) -> Result<LeaseAnswer, StoreError> {
+        let partition = key.partition(self.partitions());
+        let names = self.dialer.layout.part(partition).key(key);
+        let script = &self.dialer.scripts.lease;
+        let mut cmd = self.dialer.begin(script, partition, ask.at, 3, |cmd| {
+            cmd.arg(names.value).arg(names.lease).arg(names.stamp);
+        });
+        cmd.arg(&ask.token.0).arg(millis(ask.ttl)).arg(u8::from(ask.refresh));
+        let answer = self.data.eval(script, &cmd).await.map_err(Fault::of_write)?;
+        let answer = lease_answer(answer).map_err(Fault::of_write)?;
+        self.dialer.saw_epoch(partition, answer.head.epoch);
+        Ok(answer)
+    }
+
+    async fn fill(
+        &self,
+        key: &Key,
+        token: LeaseToken,
+        record: Bytes,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        let part = self.dialer.layout.part(key.partition(self.partitions()));
+        let names = part.key(key);
+        let script = &self.dialer.scripts.fill;
+        let mut cmd = script.call(4);
+        cmd.arg(part.meta()).arg(names.value).arg(names.lease).arg(names.stamp);
+        cmd.arg(&token.0).arg(&*record).arg(millis(ttl));
+        let answer = self.data.eval(script, &cmd).await.map_err(Fault::of_write)?;
+        Ok(answer == Value::Int(1))
+    }
+
+    async fn release(&self, key: &Key, token: LeaseToken) -> Result<(), StoreError> {
+        let names = self.dialer.layout.part(key.partition(self.partitions())).key(key);
+        let script = &self.dialer.scripts.release;
+        let mut cmd = script.call(1);
+        cmd.arg(names.lease).arg(&token.0);
+        self.data.eval(script, &cmd).await.map(drop).map_err(Fault::of_write)
+    }
+
+    async fn put(
+        &self,
+        key: &Key,
+        record: Bytes,
+        ttl: Duration,
+        append: Append,
+    ) -> Result<Position, StoreError> {
+        let partition = key.partition(self.partitions());
+        let names = self.dialer.layout.part(partition).key(key);
+        let script = &self.dialer.scripts.put;
+        let mut cmd = self.appending(script, partition, &append, 2, |cmd| {
+            cmd.arg(names.value).arg(names.lease);
+        });
+        cmd.arg(&*record).arg(millis(ttl));
+        self.appended(partition, self.data.eval(script, &cmd).await)
+    }
+
+    async fn put_versioned(
+        &self,
+        key: &Key,
+        version: Version,
+        record: Bytes,
+        ttl: Duration,
+        append: Append,
+    ) -> Result<Option<Position>, StoreError> {
+        let partition = key.partition(self.partitions());
+        let names = self.dialer.layout.part(partition).key(key);
+        let script = &self.dialer.scripts.putv;
+        let mut cmd = self.appending(script, partition, &append, 4, |cmd| {
+            cmd.arg(names.value).arg(names.lease).arg(names.stamp).arg(names.floor);
+        });
+        let (hi, lo) = version.halves();
+        cmd.arg(&*record).arg(millis(ttl)).arg(hi).arg(lo);
+        self.written(partition, self.data.eval(script, &cmd).await)
+    }
+
+    async fn invalidate(
+        &self,
+        partition: Partition,
+        what: &Invalidation,
+        append: Append,
+    ) -> Result<Position, StoreError> {
+        let part = self.dialer.layout.part(partition);
+        let mut stamps = Vec::with_capacity(what.resources.len());
+        for (namespace, resource) in &what.resources {
+            let stamp = part.resource(namespace, resource);
+            stamps.push(stamp.ok_or_else(|| StoreError::Refused {
+                message: format!("a resource of {namespace} is empty or too long"),
+            })?);
+        }
+        let script = &self.dialer.scripts.inval;
+        let more = 3 * what.keys.len() + stamps.len();
+        let mut cmd = self.appending(script, partition, &append, more, |cmd| {
+            for key in &what.keys {
+                let names = part.key(key);
+                cmd.arg(names.value).arg(names.lease).arg(names.floor);
+            }
+            cmd.arg(stamps);
+        });
+        let (hi, lo) = what.floor.halves();
+        let hold = if what.hold.is_zero() { 0 } else { millis(what.hold) };
+        cmd.arg(what.keys.len()).arg(millis(what.keep.max(KEEP_MIN))).arg(hold).arg(hi).arg(lo);
+        self.appended(partition, self.control.eval(script, &cmd).await)
+    }
+
+    async fn invalidate_groups(
+        &self,
+        partition: Partition,
+        groups: &[Group],
+        keep: Duration,
+        append: Append,
+    ) -> Result<Position, StoreError> {
+        let mut names: Vec<&str> = groups.iter().map(Group::as_str).collect();
+        // The script counts new groups, so each comes once.
+        names.sort_unstable();
+        names.dedup();
+        let script = &self.dialer.scripts.ginval;
+        let mut cmd = self.appending(script, partition, &append, 0, |_| {});
+        cmd.arg(millis(keep.max(KEEP_MIN))).arg(self.dialer.config.groups_max).arg(names);
+        self.appended(partition, self.control.eval(script, &cmd).await)
+    }
+
+    async fn invalidate_pattern(
+        &self,
+        partition: Partition,
+        namespace: &Namespace,
+        pattern: &Pattern,
+        append: Append,
+    ) -> Result<Position, StoreError> {
+        sweep::twice(&self.dialer, &self.control, partition, namespace, pattern, append.at)
+            .await
+            .map_err(Fault::of_write)?;
+        self.invalidate(partition, &Invalidation::default(), append).await
+    }
+
+    async fn flush(&self, partition: Partition, append: Append) -> Result<Position, StoreError> {
+        let script = &self.dialer.scripts.flush;
+        let cmd = self.appending(script, partition, &append, 0, |_| {});
+        self.appended(partition, self.control.eval(script, &cmd).await)
+    }
+}
+
+/// Redis counts in whole milliseconds, and none would be an error.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 45)
+}
+
+fn lease_answer(answer: Value) -> Result<LeaseAnswer, Fault> {
+    let (head, server_ms) = reply::head(&answer, 1)?;
+    let Value::Array(list) = answer else { return Err(reply::odd("lease")) };
+    let Ok([tag, _, _, _, stamp, what]) = <[Value; 6]>::try_from(list) else {
+        return Err(reply::odd("lease"));
+    };
+    let wait = || reply::number(&what).map(Duration::from_millis).ok_or_else(|| reply::odd("lease"));
+    let lease = match reply::text(&tag) {
+        Some("L") => Lease::Granted,
+        Some("B") => Lease::Busy(wait()?),
+        Some("H") => Lease::Hold(wait()?),
+        Some("V") => Lease::Value(reply::bytes(what).ok_or_else(|| reply::odd("lease"))?),
+        _ => return Err(reply::odd("lease")),
+    };
+    let stamp = reply::bytes(stamp).and_then(|bytes| reply::stamp(&bytes));
+    Ok(LeaseAnswer { head, stamp, server_ms, lease })
+}

@@ -1,0 +1,122 @@
+//! Redis as the carrier of invalidations.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bb8_redis::redis::Value;
+use cache_bus::{GroupStamp, HintStream, LogEntry, Missed, SyncAnswer, Transport, TransportError};
+use cache_events::{Group, NodeId, Partition, Position};
+
+use crate::config::{ConfigError, RedisConfig};
+use crate::dial::Dialer;
+use crate::fault::Fault;
+use crate::lanes::Lanes;
+use crate::reply;
+use crate::subscription::Subscription;
+
+/// Redis as [`Transport`]: hints by publish and subscribe, the log as a stream.
+///
+/// It shares nothing with the [`RedisStore`](crate::RedisStore) of its node but the settings, and has no way to the
+/// records. Nothing is connected before the first call.
+pub struct RedisTransport {
+    dialer: Arc<Dialer>,
+    control: Lanes,
+}
+
+impl RedisTransport {
+    /// A transport over one Redis.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if a setting is out of range or a certificate cannot be used.
+    pub fn new(config: RedisConfig) -> Result<Self, ConfigError> {
+        let dialer = Arc::new(Dialer::new(config)?);
+        let config = &dialer.config;
+        let control = Lanes::new(dialer.clone(), config.control_connections, config.control_timeout);
+        Ok(Self { dialer, control })
+    }
+}
+
+impl std::fmt::Debug for RedisTransport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisTransport").field("config", &self.dialer.config).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Transport for RedisTransport {
+    fn partitions(&self) -> u32 {
+        self.dialer.layout.partitions()
+    }
+
+    fn kind(&self) -> &'static str {
+        "redis"
+    }
+
+    async fn subscribe(&self) -> Result<Box<dyn HintStream>, TransportError> {
+        Ok(Box::new(Subscription::open(&self.dialer).await?))
+    }
+
+    async fn sync(
+        &self,
+        partition: Partition,
+        node: &NodeId,
+        at: Position,
+        max: u32,
+    ) -> Result<SyncAnswer, TransportError> {
+        let script = &self.dialer.scripts.sync;
+        let mut cmd = self.dialer.begin(script, partition, at, 0, |_| {});
+        cmd.arg(node.as_str()).arg(max.max(1));
+        let answer = self.control.eval(script, &cmd).await?;
+        let answer = sync_answer(answer)?;
+        self.dialer.saw_epoch(partition, answer.head.epoch);
+        Ok(answer)
+    }
+}
+
+fn sync_answer(answer: Value) -> Result<SyncAnswer, Fault> {
+    let (head, server_ms) = reply::head(&answer, 1)?;
+    let Value::Array(list) = answer else { return Err(reply::odd("sync")) };
+    let Ok([tag, _, _, _, Value::Array(list)]) = <[Value; 5]>::try_from(list) else {
+        return Err(reply::odd("sync"));
+    };
+    let missed = match reply::text(&tag) {
+        Some("O") => Missed::Entries(list.into_iter().map(entry).collect::<Result<_, _>>()?),
+        Some("G") => Missed::Gap(groups(&list)?),
+        Some("R") => Missed::Reset(groups(&list)?),
+        _ => return Err(reply::odd("sync")),
+    };
+    Ok(SyncAnswer { head, server_ms, missed })
+}
+
+/// `[id, [name, value, ..]]`. An entry without our field has an empty payload, which the receiver cannot decode and
+/// takes for the worst.
+fn entry(value: Value) -> Result<LogEntry, Fault> {
+    let Value::Array(pair) = value else { return Err(reply::odd("log entry")) };
+    let Ok([id, Value::Array(fields)]) = <[Value; 2]>::try_from(pair) else {
+        return Err(reply::odd("log entry"));
+    };
+    let position = reply::text(&id).and_then(|id| id.parse().ok()).ok_or_else(|| reply::odd("log entry"))?;
+    let mut fields = fields.into_iter();
+    let mut payload = None;
+    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+        if reply::text(&name) == Some("d") {
+            payload = reply::bytes(value);
+        }
+    }
+    Ok(LogEntry { position, payload: payload.unwrap_or_default() })
+}
+
+fn groups(list: &[Value]) -> Result<Vec<GroupStamp>, Fault> {
+    list.chunks(2)
+        .map(|pair| match pair {
+            [group, seq] => {
+                let group = reply::text(group).map(Group::id_of);
+                match (group, reply::number(seq)) {
+                    (Some(group), Some(seq)) => Ok(GroupStamp { group, seq }),
+                    _ => Err(reply::odd("group table")),
+                }
+            }
+            _ => Err(reply::odd("group table")),
+        })
+        .collect()
+}

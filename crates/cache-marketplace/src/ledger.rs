@@ -86,6 +86,7 @@ pub struct Committed {
 
 /// What came of a booking.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "the large variant is the usual answer")]
 pub enum BookOutcome {
     /// It is booked.
     Booked {
@@ -111,6 +112,7 @@ pub enum BookOutcome {
 
 /// What came of a cancellation.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "the large variant is the usual answer")]
 pub enum CancelOutcome {
     /// It is cancelled.
     Cancelled {

@@ -12,6 +12,7 @@
 //! ```
 
 mod codec;
+pub mod contract;
 mod envelope;
 mod record;
 mod store;

@@ -8,6 +8,23 @@
 //! | [`View`] | where each partition stands, as atomics for the hit path of the engine |
 //! | [`Receiver`] | what the engine implements to keep its own tier coherent |
 //!
+//! Each guard of the protocol can be taken out with `--cfg edgecache_mutation="name"`, to see that a test notices:
+//!
+//! | name | what is missing |
+//! |---|---|
+//! | `accept_old_epoch` | answers of an older epoch are ignored |
+//! | `advance_over_gap` | a hint ahead of the cursor does not move it |
+//! | `ahead_survives_flush` | a flush forgets what was applied ahead |
+//! | `entries_unchecked` | the entries of an answer must follow each other |
+//! | `epoch_hints_unlimited` | hints of another epoch cause one sync an interval |
+//! | `epoch_without_flush` | a new epoch flushes |
+//! | `fresh_at_receive` | freshness is the instant at which the sync was sent |
+//! | `fresh_below_head` | freshness waits for the head that the answer named |
+//! | `gap_without_flush` | a gap flushes |
+//! | `unreadable_skipped` | a log entry that cannot be read flushes |
+//! | `unreadable_without_groups` | and the group stamps are fetched before anything is fresh |
+//! | `wrote_jumps` | an own write moves the cursor by one step only |
+//!
 //! Not here yet: critical events first, and conflation of bulk hints per key. Both belong between a stream and the
 //! protocol (`bus/listener.rs`), where a batch is at hand.
 
@@ -16,6 +33,7 @@ mod mutation;
 
 mod bus;
 mod config;
+pub mod contract;
 mod offset;
 mod protocol;
 mod receiver;

@@ -6,9 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use cache_bus::Transport;
+use cache_bus::contract as transport_contract;
 use cache_embedded::{EmbeddedConfig, EmbeddedServer};
-use cache_l2::Store;
+use cache_events::{Group, Partition, Position};
 use cache_l2::contract::{self as store_contract, PublicEvents};
+use cache_l2::{Append, Invalidation, Store};
 use support::ManualClock;
 use tokio::sync::broadcast::Receiver;
 
@@ -40,6 +44,34 @@ impl store_contract::Harness for Embedded {
     }
 }
 
+fn append(payload: Bytes) -> Append {
+    Append { payload, ..Default::default() }
+}
+
+#[async_trait]
+impl transport_contract::Harness for Embedded {
+    fn transport(&self) -> &dyn Transport {
+        &self.server
+    }
+
+    async fn append(&self, partition: Partition, payload: Bytes) -> Position {
+        self.server.invalidate(partition, &Invalidation::default(), append(payload)).await.unwrap()
+    }
+
+    async fn stamp(&self, partition: Partition, group: &Group) -> Position {
+        let (groups, keep) = (std::slice::from_ref(group), Duration::from_secs(60));
+        self.server.invalidate_groups(partition, groups, keep, append(Bytes::new())).await.unwrap()
+    }
+
+    async fn flush(&self, partition: Partition) -> Position {
+        self.server.flush(partition, append(Bytes::from_static(b"flush"))).await.unwrap()
+    }
+
+    async fn trim(&self, partition: Partition) {
+        self.server.trim_log(partition);
+    }
+}
+
 struct Public(Receiver<String>);
 
 #[async_trait]
@@ -56,6 +88,17 @@ async fn the_server_keeps_the_contract_of_stores() {
         let violations = store_contract::all(&embedded).await;
         assert!(violations.is_empty(), "{partitions} partitions: {violations:#?}");
         let again = store_contract::all(&embedded).await;
+        assert!(again.is_empty(), "{partitions} partitions, second run: {again:#?}");
+    }
+}
+
+#[tokio::test]
+async fn the_server_keeps_the_contract_of_transports() {
+    for partitions in [1, 8] {
+        let embedded = Embedded::new(partitions);
+        let violations = transport_contract::all(&embedded).await;
+        assert!(violations.is_empty(), "{partitions} partitions: {violations:#?}");
+        let again = transport_contract::all(&embedded).await;
         assert!(again.is_empty(), "{partitions} partitions, second run: {again:#?}");
     }
 }

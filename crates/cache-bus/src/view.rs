@@ -234,3 +234,35 @@ impl View {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epoch_and_sequence_are_never_torn() {
+        let view = View::new(1);
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let readers = [(); 2].map(|()| {
+                scope.spawn(|| {
+                    let mut last = Position::ZERO;
+                    while !done.load(Ordering::Acquire) {
+                        let position = view.position(Partition(0));
+                        assert_eq!(position.epoch, position.seq);
+                        assert!(position >= last);
+                        last = position;
+                    }
+                })
+            });
+            for n in 1..=200_000 {
+                let position = Position::new(n, n);
+                let standing = Standing { position, fresh_as_of: n, state: State::Live, completed: n };
+                view.publish(Partition(0), &standing);
+            }
+            done.store(true, Ordering::Release);
+            readers.into_iter().for_each(|reader| reader.join().unwrap());
+        });
+        assert_eq!(view.position(Partition(0)), Position::new(200_000, 200_000));
+    }
+}

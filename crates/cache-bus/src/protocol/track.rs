@@ -349,7 +349,12 @@ impl Track {
             FlushCause::Unreadable => desk.counters.unreadable += 1,
             FlushCause::Joined => {}
         }
-        if !mutated!("gap_without_flush") {
+        let skipped = match cause {
+            FlushCause::Gap => mutated!("gap_without_flush"),
+            FlushCause::Epoch => mutated!("epoch_without_flush"),
+            _ => false,
+        };
+        if !skipped {
             self.flush(head.epoch, groups.to_vec(), cause, desk);
         }
         // In the same epoch the cursor never moves back: what lies between was applied.

@@ -188,7 +188,8 @@ pub(crate) struct World {
     pub(crate) flights: Vec<Flight>,
     pub(crate) hints: Vec<(Position, Told)>,
     acks: Vec<(Position, usize)>,
-    truth_when_sent: BTreeMap<u64, Truth>,
+    /// The truth as each step began.
+    truth_at: BTreeMap<u64, Truth>,
     config: BusConfig,
 }
 
@@ -216,7 +217,7 @@ impl World {
             flights: Vec::new(),
             hints: Vec::new(),
             acks: Vec::new(),
-            truth_when_sent: BTreeMap::new(),
+            truth_at: BTreeMap::new(),
             config,
         };
         world.pump();
@@ -239,6 +240,7 @@ impl World {
     /// One input to the protocol, a millisecond after the one before, and all that follows from it.
     pub(crate) fn step<T>(&mut self, input: impl FnOnce(&mut Protocol, u64) -> T) -> T {
         self.now += 1;
+        self.truth_at.insert(self.now, self.server.truth);
         let result = input(&mut self.protocol, self.now);
         self.pump();
         result
@@ -397,7 +399,6 @@ impl World {
             match action {
                 Action::Sync(order) => {
                     assert!(!self.flights.iter().any(|flight| flight.awaited), "two syncs in flight");
-                    self.truth_when_sent.insert(self.now, self.server.truth);
                     self.flights.push(Flight { order, sent: self.now, answer: None, awaited: true });
                 }
                 Action::Apply { position, event, first, .. } => {
@@ -433,8 +434,8 @@ impl World {
     /// I1: what a trusted partition holds is at least as new as what was acknowledged before the last complete sync
     /// was sent.
     fn check(&self) {
-        let Some(truth) = self.truth_when_sent.get(&self.standing.fresh_as_of) else {
-            assert_eq!(self.standing.fresh_as_of, 0, "fresh as of an instant at which no sync was sent");
+        let Some(truth) = self.truth_at.get(&self.standing.fresh_as_of) else {
+            assert_eq!(self.standing.fresh_as_of, 0, "fresh as of an instant at which nothing happened");
             return;
         };
         for (&key, held) in &self.node.l1 {

@@ -1,5 +1,7 @@
 //! The contracts of the ports that this crate implements.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! The record: golden bytes, both ways for both codecs, and everything that is refused.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use cache_events::{Key, Namespace, Position, Version};
 use cache_l2::{
     BincodeCodec, Codec, CodecError, GROUPS_MAX, HEADER_BYTES, JsonCodec, RecordError, RecordFormat,

@@ -32,12 +32,14 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
 #[derive(Clone)]
 pub struct Key(Arc<Inner>);
 
+/// In this order, so that what a look-up needs lies in the first cache line.
+#[repr(C)]
 struct Inner {
     hash: u64,
     resource_hash: u64,
+    params: Box<[(Box<str>, Box<str>)]>,
     namespace: Namespace,
     resource: Box<str>,
-    params: Box<[(Box<str>, Box<str>)]>,
 }
 
 /// The stable hash of a resource of a namespace: partition, L1 shard and stripe follow from it.

@@ -177,27 +177,46 @@ impl<K, V, P: Policy> L1<K, V, P> {
         Q: Eq + ?Sized,
         V: Clone,
     {
+        self.get_with(key, at, now, |value, meta| {
+            Some(Hit {
+                value: value.clone(),
+                origin: meta.origin,
+                version: meta.version,
+                load_start: meta.load_start,
+                born: meta.born,
+                soft_expiry: meta.soft_expiry,
+                hard_expiry: meta.hard_expiry,
+            })
+        })
+    }
+
+    /// [`get`](Self::get) for a caller that makes its own answer of a hit, or none if it does not trust it. `answer`
+    /// runs under the shard's lock: it must be short and must not call the tier.
+    #[inline]
+    pub fn get_with<Q, R>(
+        &self,
+        key: &Q,
+        at: &Address,
+        now: u64,
+        answer: impl FnOnce(&V, &Meta) -> Option<R>,
+    ) -> Option<R>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
         let shard = self.shard(at.resource());
         let shelf = shard.shelf.read();
         let (slot, entry) = shelf.find(at.hash(), |held| held.borrow() == key)?;
         if !self.is_alive(entry, now) {
             return None;
         }
-        let hit = Hit {
-            value: entry.value.clone(),
-            origin: entry.meta.origin,
-            version: entry.meta.version,
-            load_start: entry.meta.load_start,
-            born: entry.meta.born,
-            soft_expiry: entry.meta.soft_expiry,
-            hard_expiry: entry.meta.hard_expiry,
-        };
+        let answer = answer(&entry.value, &entry.meta);
         let tend = shelf.policy().touched(slot, at.hash());
         drop(shelf);
         if tend && let Some(mut shelf) = shard.shelf.try_write() {
             shelf.policy_mut().tend();
         }
-        Some(hit)
+        answer
     }
 
     /// The fences over a key as they stand; to be taken before any I/O of a load.

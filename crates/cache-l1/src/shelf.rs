@@ -10,19 +10,20 @@ use crate::index::Index;
 use crate::wheel::Wheel;
 use crate::{Address, Cause, Left, Meta};
 
-/// One entry.
+/// One entry. In this order, so that a hit reads its first two cache lines and nothing behind them.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Entry<K, V> {
     pub(crate) at: Address,
+    /// The fence's version at which the entry was last found alive.
+    pub(crate) judged: AtomicU64,
+    pub(crate) key: K,
+    pub(crate) value: V,
     pub(crate) meta: Meta,
     /// The partition's generation at insert.
     pub(crate) generation: u64,
-    /// The fence's version at which the entry was last found alive.
-    pub(crate) judged: AtomicU64,
     /// Overhead included.
     pub(crate) bytes: u64,
-    pub(crate) key: K,
-    pub(crate) value: V,
 }
 
 impl<K, V> Entry<K, V> {

@@ -34,17 +34,29 @@ pub struct Answer<V> {
     pub value: Option<Arc<V>>,
     /// Where it came from.
     pub tier: Tier,
-    /// Time since it was read from the source.
-    pub age: Duration,
-    /// How long ago it was last known that no acknowledged change is missing. Saturates for a namespace that is not
-    /// event-driven and for a node that never had contact.
-    pub lag: Duration,
+    /// Milliseconds since it was read from the source.
+    pub age_ms: u64,
+    /// How many milliseconds ago it was last known that no acknowledged change is missing. The age for a namespace that is
+    /// not event-driven; [`u64::MAX`] for a node that never had contact.
+    pub lag_ms: u64,
     /// The state of the log that it reflects, at least.
     pub position: Position,
     /// The version that the source gave it.
     pub version: Version,
     /// Served although the staleness bound had passed (only where the namespace permits that).
     pub stale: bool,
+}
+
+impl<V> Answer<V> {
+    /// Time since it was read from the source.
+    pub fn age(&self) -> Duration {
+        Duration::from_millis(self.age_ms)
+    }
+
+    /// How long ago it was last known that no acknowledged change is missing.
+    pub fn lag(&self) -> Duration {
+        Duration::from_millis(self.lag_ms)
+    }
 }
 
 impl<V> Clone for Answer<V> {

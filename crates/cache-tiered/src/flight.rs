@@ -15,8 +15,10 @@ const SHARDS: usize = 32;
 
 /// The flights of one kind of one namespace: `F` is the fence, `T` the result that all waiters share.
 pub(crate) struct Flights<K, F, T> {
-    shards: Arc<[Mutex<HashMap<K, Flight<F, T>>>]>,
+    shards: Shards<K, F, T>,
 }
+
+type Shards<K, F, T> = Arc<[Mutex<HashMap<K, Flight<F, T>>>]>;
 
 struct Flight<F, T> {
     fence: F,
@@ -34,7 +36,7 @@ pub(crate) enum Role<K: Eq + Hash, F, T> {
 
 /// The duty of a leader. Dropped without landing, it frees the place and its waiters try again.
 pub(crate) struct Lead<K: Eq + Hash, F, T> {
-    shards: Arc<[Mutex<HashMap<K, Flight<F, T>>>]>,
+    shards: Shards<K, F, T>,
     key: K,
     fence: F,
     shard: usize,

@@ -48,15 +48,18 @@ impl<V: Cacheable> JsonSpace for Space<V> {
         key: &Key,
         options: &ReadOptions,
     ) -> Result<Option<Answer<Value>>, ReadError> {
-        let answer = match self.resident(core, key, options)? {
+        let answer = match self.resident(core, key, options) {
             Some(answer) => Some(answer),
-            None => self.find_in_l2(core, key, options).await.map(|found| self.answer(core, key, found)),
+            None => {
+                self.fail_if_degraded(core, key)?;
+                self.find_in_l2(core, key, options).await.map(|found| self.answer(core, key, found))
+            }
         };
         Ok(answer.map(|answer| Answer {
             value: answer.value.map(|value| Arc::new(serde_json::to_value(&*value).unwrap_or(Value::Null))),
             tier: answer.tier,
-            age: answer.age,
-            lag: answer.lag,
+            age_ms: answer.age_ms,
+            lag_ms: answer.lag_ms,
             position: answer.position,
             version: answer.version,
             stale: answer.stale,

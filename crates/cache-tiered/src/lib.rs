@@ -40,3 +40,8 @@ pub use stats::{Latency, NamespaceStats};
 pub use typed::TypedCache;
 
 pub use cache_bus::{BusConfig, FlushCause, State};
+
+/// The example of the README, as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

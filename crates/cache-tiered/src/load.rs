@@ -253,7 +253,6 @@ impl<V: Cacheable> Load<'_, V> {
             hard_expiry: server_now + ttl_ms,
             load_cost_us: took.saturating_mul(1000).try_into().unwrap_or(u32::MAX),
             groups: groups.clone(),
-            ..RecordHead::default()
         };
         let sealed = self.space.seal(&head, self.key, loaded.value.as_ref());
         let weight = sealed.as_ref().map_or(0, |record| record.len()) + self.key.weight();

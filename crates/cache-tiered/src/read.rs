@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cache_events::{Key, Partition};
-use cache_l1::{Address, Hit};
+use cache_events::{Key, Partition, Position, Version};
+use cache_l1::{Address, Meta};
 
-use crate::answer::{Answer, ReadOptions};
+use crate::answer::{Answer, ReadOptions, Tier};
 use crate::core::Core;
 use crate::error::ReadError;
 use crate::flight::Role;
@@ -21,79 +21,96 @@ const SYNC_WAIT: Duration = Duration::from_millis(400);
 impl<V: Cacheable> Space<V> {
     /// The hit path: no allocation, no await, no lock that a writer holds long.
     #[inline]
-    pub(crate) fn resident(
-        &self,
-        core: &Core,
-        key: &Key,
-        options: &ReadOptions,
-    ) -> Result<Option<Answer<V>>, ReadError> {
+    pub(crate) fn resident(&self, core: &Core, key: &Key, options: &ReadOptions) -> Option<Answer<V>> {
         let sample = self.counters.read();
         if options.tiers.unwrap_or(self.settings.tiers).l1() {
             let at = self.address(key);
             let now = core.clock.now();
-            if let Some(hit) = self.l1.get(key, &at, now)
-                && let Some(answer) = self.trusted(core, Partition(at.partition()), hit, now)?
-            {
+            let partition = Partition(at.partition());
+            let hit = self
+                .l1
+                .get_with(key, &at, now, |value, meta| self.trusted(core, partition, value, meta, now));
+            if hit.is_some() {
                 self.counters.l1_answered(sample);
-                return Ok(Some(answer));
+                return hit;
             }
         }
         count(&self.counters.l1_misses);
-        Ok(None)
+        None
     }
 
-    /// Judges a hit by the age of this node's knowledge.
+    /// Judges a hit by the age of this node's knowledge. Runs under the lock of a shard of L1.
     #[inline]
     fn trusted(
         &self,
         core: &Core,
         partition: Partition,
-        hit: Hit<Option<Arc<V>>>,
+        value: &Option<Arc<V>>,
+        meta: &Meta,
         now: u64,
-    ) -> Result<Option<Answer<V>>, ReadError> {
-        if !self.settings.event_driven {
-            let age = now.saturating_sub(hit.born);
-            return Ok(Some(Self::hit_answer(hit, now, age, false)));
-        }
-        let lag = core.unproven_for(partition, hit.load_start, now);
-        if lag <= self.settings.staleness_bound.as_millis() as u64 {
-            return Ok(Some(Self::hit_answer(hit, now, lag, false)));
-        }
-        match self.settings.degraded {
-            Degraded::Strict => Ok(None),
-            Degraded::Fail => Err(ReadError::Degraded { namespace: self.settings.namespace.clone() }),
-            Degraded::BoundedStale(max) => {
-                let age = now.saturating_sub(hit.born);
-                if u128::from(age) > max.as_millis() {
-                    return Ok(None);
-                }
-                self.counters.stale_served.fetch_add(1, Ordering::Relaxed);
-                Ok(Some(Self::hit_answer(hit, now, lag, true)))
+    ) -> Option<Answer<V>> {
+        let age_ms = now.saturating_sub(meta.born);
+        let (mut lag_ms, mut stale) = (age_ms, false);
+        if self.settings.event_driven {
+            lag_ms = core.unproven_for(partition, meta.load_start, now);
+            stale = lag_ms > self.bound_ms;
+            if stale && !self.may_serve_stale(age_ms) {
+                return None;
             }
         }
+        Some(Answer {
+            value: value.clone(),
+            tier: Tier::L1,
+            age_ms,
+            lag_ms,
+            position: Position::new(meta.origin.epoch, meta.origin.seq),
+            version: Version(meta.version),
+            stale,
+        })
+    }
+
+    #[cold]
+    fn may_serve_stale(&self, age_ms: u64) -> bool {
+        let Degraded::BoundedStale(max) = self.settings.degraded else { return false };
+        let served = u128::from(age_ms) <= max.as_millis();
+        if served {
+            count(&self.counters.stale_served);
+        }
+        served
+    }
+
+    /// An error where L1 had no answer, freshness cannot be proven, and the namespace is set to fail then.
+    pub(crate) fn fail_if_degraded(&self, core: &Core, key: &Key) -> Result<(), ReadError> {
+        if self.settings.event_driven
+            && self.settings.degraded == Degraded::Fail
+            && !self.l2_usable(core, self.partition(key))
+        {
+            return Err(ReadError::Degraded { namespace: self.settings.namespace.clone() });
+        }
+        Ok(())
     }
 
     /// Whether L2 may be asked: what it says can be believed only while this node hears of changes, and asking a
     /// store that does not answer would cost every read its time-out.
     pub(crate) fn l2_usable(&self, core: &Core, partition: Partition) -> bool {
         let now = core.clock.now();
-        core.unproven_for(partition, 0, now) <= self.settings.staleness_bound.as_millis() as u64
+        core.unproven_for(partition, 0, now) <= self.bound_ms
     }
 
     /// The answer for something found below L1.
     pub(crate) fn answer(&self, core: &Core, key: &Key, found: Found<V>) -> Answer<V> {
         let now = core.clock.now();
-        let age = now.saturating_sub(found.born);
-        let lag = if self.settings.event_driven {
+        let age_ms = now.saturating_sub(found.born);
+        let lag_ms = if self.settings.event_driven {
             core.unproven_for(self.partition(key), found.load_start, now)
         } else {
-            age
+            age_ms
         };
         Answer {
             value: found.value,
             tier: found.tier,
-            age: Duration::from_millis(age),
-            lag: Duration::from_millis(lag),
+            age_ms,
+            lag_ms,
             position: found.origin,
             version: found.version,
             stale: false,
@@ -177,8 +194,9 @@ impl<V: Cacheable> Space<V> {
         let mut answers = Vec::with_capacity(keys.len());
         let mut missing: Vec<Vec<usize>> = vec![Vec::new(); self.fence.partitions() as usize];
         for (index, key) in keys.iter().enumerate() {
-            let answer = self.resident(core, key, options)?;
+            let answer = self.resident(core, key, options);
             if answer.is_none() {
+                self.fail_if_degraded(core, key)?;
                 missing[self.partition(key).index()].push(index);
             }
             answers.push(answer);

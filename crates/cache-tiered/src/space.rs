@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cache_events::{Group, Key, Partition, Pattern, Position, Version};
-use cache_l1::{Address, Fence, Groups, Hit, L1, Meta, Origin, Snapshot};
+use cache_l1::{Address, Fence, Groups, L1, Meta, Origin, Snapshot};
 use cache_l2::{BincodeCodec, Codec, JsonCodec, RecordFormat, RecordHead, SealError, fingerprint};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
-use crate::answer::{Answer, Tier};
+use crate::answer::Tier;
 use crate::cache::PolicyFactory;
 use crate::error::ReadError;
 use crate::flight::Flights;
@@ -56,6 +56,8 @@ pub(crate) type L1Of<V> = L1<Key, Option<Arc<V>>>;
 
 pub(crate) struct Space<V> {
     pub(crate) settings: NamespaceSettings,
+    /// The staleness bound in milliseconds, as the hit path compares it.
+    pub(crate) bound_ms: u64,
     pub(crate) l1: L1Of<V>,
     pub(crate) fence: Arc<Fence>,
     pub(crate) group: Group,
@@ -96,6 +98,7 @@ impl<V: Cacheable> Space<V> {
             loads: Flights::new(),
             bulkhead: Semaphore::new(settings.loads_max),
             counters: Counters::new(),
+            bound_ms: settings.staleness_bound.as_millis().try_into().unwrap_or(u64::MAX),
             settings,
         }
     }
@@ -218,20 +221,6 @@ impl<V: Cacheable> Space<V> {
     /// How long L1 may keep what has this long to live in L2.
     pub(crate) fn l1_ttl(&self, remaining: Duration) -> Duration {
         if self.settings.event_driven { remaining.min(self.settings.l1_ttl_max) } else { remaining }
-    }
-
-    /// The answer for a hit in L1, whose lag the caller has judged.
-    #[inline]
-    pub(crate) fn hit_answer(hit: Hit<Option<Arc<V>>>, now: u64, lag: u64, stale: bool) -> Answer<V> {
-        Answer {
-            value: hit.value,
-            tier: Tier::L1,
-            age: Duration::from_millis(now.saturating_sub(hit.born)),
-            lag: Duration::from_millis(lag),
-            position: Position::new(hit.origin.epoch, hit.origin.seq),
-            version: Version(hit.version),
-            stale,
-        }
     }
 
     pub(crate) fn stats(&self) -> NamespaceStats {

@@ -114,13 +114,15 @@ impl<V: Cacheable> TypedCache<V> {
     }
 
     /// What L1 has, at once: no I/O, no allocation, no await. A miss here says nothing about L2.
-    ///
-    /// # Errors
-    /// [`ReadError::Degraded`] where the namespace is set to fail; [`ReadError::WrongNamespace`].
     #[inline]
-    pub fn resident(&self, key: &Key) -> Result<Option<Answer<V>>, ReadError> {
-        self.check(key)?;
+    pub fn resident(&self, key: &Key) -> Option<Answer<V>> {
         self.space.resident(&self.core, key, &ReadOptions::default())
+    }
+
+    /// What only a miss in L1 has to ask: a hit proves that the key is of this namespace.
+    fn missed(&self, key: &Key) -> Result<(), ReadError> {
+        self.check(key)?;
+        self.space.fail_if_degraded(&self.core, key)
     }
 
     /// Reads L1, then L2. `None` = neither has it; an answer whose value is `None` = known to be absent.
@@ -128,7 +130,7 @@ impl<V: Cacheable> TypedCache<V> {
     /// An outage of L2 is a miss and a counter. Cancel safe.
     ///
     /// # Errors
-    /// As [`resident`](Self::resident).
+    /// [`ReadError::Degraded`] where the namespace is set to fail; [`ReadError::WrongNamespace`].
     pub async fn get(&self, key: &Key) -> Result<Option<Answer<V>>, ReadError> {
         self.get_with(key, &ReadOptions::default()).await
     }
@@ -138,10 +140,10 @@ impl<V: Cacheable> TypedCache<V> {
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn get_with(&self, key: &Key, options: &ReadOptions) -> Result<Option<Answer<V>>, ReadError> {
-        self.check(key)?;
-        if let Some(answer) = self.space.resident(&self.core, key, options)? {
+        if let Some(answer) = self.space.resident(&self.core, key, options) {
             return Ok(Some(answer));
         }
+        self.missed(key)?;
         // Boxed, so that a hit does not carry the room for a miss.
         let found = Box::pin(self.space.find_in_l2(&self.core, key, options)).await;
         Ok(found.map(|found| self.space.answer(&self.core, key, found)))
@@ -187,10 +189,10 @@ impl<V: Cacheable> TypedCache<V> {
         L: FnOnce() -> F + Send + 'static,
         F: Future<Output = Result<Loaded<V>, SourceError>> + Send + 'static,
     {
-        self.check(key)?;
-        if let Some(answer) = self.space.resident(&self.core, key, options)? {
+        if let Some(answer) = self.space.resident(&self.core, key, options) {
             return Ok(answer);
         }
+        self.missed(key)?;
         Box::pin(self.space.read_through(&self.core, key, options, loader)).await
     }
 

@@ -1,5 +1,5 @@
 //! Nodes over one embedded server.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test file uses its share")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,16 +10,16 @@ use cache_policy::PolicyKind;
 use cache_testkit::ManualClock;
 use cache_tiered::{Builder, NamespaceSettings, TieredCache, TypedCache};
 
-pub fn ns(name: &str) -> Namespace {
+pub(crate) fn ns(name: &str) -> Namespace {
     Namespace::new(name).expect("a valid name")
 }
 
-pub fn server() -> (EmbeddedServer, Arc<ManualClock>) {
+pub(crate) fn server() -> (EmbeddedServer, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::default());
     (EmbeddedServer::new(EmbeddedConfig::default(), clock.clone()), clock)
 }
 
-pub fn builder(server: &EmbeddedServer, clock: &Arc<ManualClock>, node: &str) -> Builder {
+pub(crate) fn builder(server: &EmbeddedServer, clock: &Arc<ManualClock>, node: &str) -> Builder {
     let shared = Arc::new(server.clone());
     let node = NodeId::new(node).expect("a valid name");
     TieredCache::builder(node, shared.clone(), shared, |capacity| {
@@ -29,7 +29,7 @@ pub fn builder(server: &EmbeddedServer, clock: &Arc<ManualClock>, node: &str) ->
 }
 
 /// Namespace "text" of strings, "other" of numbers.
-pub async fn node(server: &EmbeddedServer, clock: &Arc<ManualClock>, name: &str) -> TieredCache {
+pub(crate) async fn node(server: &EmbeddedServer, clock: &Arc<ManualClock>, name: &str) -> TieredCache {
     let cache = builder(server, clock, name)
         .namespace::<String>(NamespaceSettings::new(ns("text")))
         .namespace::<u64>(NamespaceSettings::new(ns("other")))
@@ -40,20 +40,28 @@ pub async fn node(server: &EmbeddedServer, clock: &Arc<ManualClock>, name: &str)
 }
 
 /// Waits until the node is live.
-pub async fn joined(cache: &TieredCache) {
+pub(crate) async fn joined(cache: &TieredCache) {
     eventually("the node joins", || cache.health().live).await;
 }
 
-pub fn text(cache: &TieredCache) -> TypedCache<String> {
+pub(crate) fn text(cache: &TieredCache) -> TypedCache<String> {
     cache.namespace("text").expect("declared")
 }
 
 /// Waits for a condition, for at most ten seconds of real time.
-pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let waited = tokio::time::timeout(Duration::from_secs(10), async {
         while !condition() {
             tokio::task::yield_now().await;
         }
     });
     assert!(waited.await.is_ok(), "timed out: {what}");
+}
+
+/// A task beside the test, which waits for it.
+#[expect(clippy::disallowed_methods, reason = "the test awaits the handle")]
+pub(crate) fn spawned<T: Send + 'static>(
+    task: impl Future<Output = T> + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    tokio::spawn(task)
 }

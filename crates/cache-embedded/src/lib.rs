@@ -25,6 +25,7 @@ mod log;
 mod outlets;
 mod server;
 mod shard;
+mod stamps;
 mod transport;
 
 pub use config::EmbeddedConfig;

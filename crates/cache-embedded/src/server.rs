@@ -12,7 +12,8 @@ use tokio::sync::broadcast;
 
 use crate::config::EmbeddedConfig;
 use crate::outlets::Outlets;
-use crate::shard::{NewRecord, Now, Refusal, Shard};
+use crate::shard::{NewRecord, Refusal, Shard};
+use crate::stamps::Now;
 
 /// An in-process server that is [`Store`] and [`Transport`](cache_bus::Transport) at once. Clones are the same server.
 #[derive(Clone)]

@@ -20,21 +20,13 @@ use crate::expiring::Expiring;
 use crate::groups::Groups;
 use crate::log::Log;
 use crate::outlets::Outlets;
+use crate::stamps::{Now, Stamp, deadline, millis, resource_of, stamp};
 
 /// Expired entries that one step removes of each kind: more than it can add, so that expiry keeps up.
 const EXPIRED_PER_STEP: usize = 16;
 
 /// Node rows of one partition; above it new nodes are served, but not noted.
 const NODES_MAX: usize = 1_000;
-
-/// The time of one step.
-#[derive(Clone, Copy)]
-pub(crate) struct Now {
-    /// Monotone milliseconds: all deadlines here are in it.
-    pub(crate) tick: u64,
-    /// Milliseconds since the Unix epoch, as told to callers.
-    pub(crate) server_ms: u64,
-}
 
 pub(crate) struct Shard {
     partition: Partition,
@@ -73,13 +65,6 @@ enum Right {
     Lease(LeaseToken, u64),
     /// Nobody.
     Hold,
-}
-
-/// What an invalidation left behind.
-#[derive(Clone, Copy, Default)]
-struct Stamp {
-    at: Position,
-    floor: Version,
 }
 
 impl Shard {
@@ -474,35 +459,4 @@ fn judge(at: Position) -> Result<(), Refusal> {
         return Err(Refusal(format!("a position at or above 2^53: {at}")));
     }
     Ok(())
-}
-
-/// Stamps and floors only grow, and live as long as the longest that was asked.
-fn stamp(
-    stamps: &mut Expiring<Key, Stamp>,
-    key: &Key,
-    floor: Version,
-    keep: Duration,
-    at: Position,
-    now: Now,
-) {
-    let old = stamps.get(key, now.tick).copied().unwrap_or_default();
-    let until = deadline(now, keep).max(now.tick + stamps.remaining(key, now.tick).unwrap_or_default());
-    stamps.insert(key.clone(), Stamp { at, floor: floor.max(old.floor) }, key.weight(), until);
-}
-
-/// The key of the resource without parameters, under which its stamp lies.
-fn resource_of(key: &Key) -> Key {
-    if !key.has_params() {
-        return key.clone();
-    }
-    // It cannot fail: the resource is one of a key already.
-    Key::new(key.namespace(), key.resource()).unwrap_or_else(|_| key.clone())
-}
-
-fn deadline(now: Now, ttl: Duration) -> u64 {
-    now.tick.saturating_add(millis(ttl).max(1))
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -60,6 +60,13 @@ fn refusal(record: &[u8]) -> &'static str {
         .unwrap_or_else(|e| e.cause())
 }
 
+/// Why a record is refused, down to the last cause.
+fn refusal_text(record: &[u8]) -> String {
+    let error = format().open::<Gpu, _>(record, &key("H100"), &BincodeCodec).unwrap_err();
+    let cause = std::error::Error::source(&error).map(ToString::to_string);
+    cause.unwrap_or_else(|| error.to_string())
+}
+
 #[test]
 fn the_bytes_of_version_one_do_not_change() {
     let format =
@@ -166,15 +173,18 @@ fn false_lengths_are_refused_before_anything_is_allocated() {
     let record = format().seal(&head(), &key("H100"), Some(&dull), &BincodeCodec).unwrap();
     assert_eq!(record[57], 1, "the record should be compressed");
     for (length, cause) in [
-        (u32::MAX, "over_limit"),
-        (1024 * 1024 + 1, "over_limit"),
-        (1024 * 1024, "decode"), // an impossible ratio
-        (20_200, "decode"),      // longer than what comes out
-        (100, "decode"),         // shorter than what comes out
-        (0, "decode"),
+        (u32::MAX, "the record is over the limit of its namespace"),
+        (1024 * 1024 + 1, "the record is over the limit of its namespace"),
+        (1024 * 1024, "an impossible compression ratio"),
+        (20_200, "shorter than its header says"),
+        (100, "provided output is too small"),
+        (0, "provided output is too small"),
     ] {
-        assert_eq!(refusal(&forged(&record, 74, &length.to_be_bytes())), cause, "length {length}");
+        let refused = refusal_text(&forged(&record, 74, &u32::to_be_bytes(length)));
+        assert!(refused.contains(cause), "length {length}: {refused}");
     }
+    let plain = format().seal(&head(), &key("H100"), Some(&gpu()), &BincodeCodec).unwrap();
+    assert_eq!(refusal(&forged(&plain, 74, &[0, 0, 0, 1])), "truncated");
     // A text of a bincode value that claims to be 200 MB long.
     let hostile = [&[0xfc][..], &200_000_000_u32.to_le_bytes()].concat();
     assert!(Codec::<String>::decode(&BincodeCodec, &hostile).is_err());

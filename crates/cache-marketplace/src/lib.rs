@@ -13,6 +13,7 @@ mod hardware;
 pub mod keys;
 pub mod kinds;
 pub mod ledger;
+mod market;
 pub mod model;
 mod money;
 pub mod namespaces;
@@ -27,6 +28,7 @@ pub use ledger::{
     BookOutcome, BookingRequest, CancelOutcome, Committed, Ledger, LedgerError, MemoryLedger, Offer,
     Versioned,
 };
+pub use market::{MarketError, Marketplace, declare, namespace_settings};
 pub use model::{
     Availability, AvailabilityStatus, BookingInfo, BookingStatus, GpuInfo, GpuPrice, HistoricalPoint,
     MarketStats, MarketValue, OrderBook, PriceHistory, PriceLevel, ProviderState, ProviderStatus,

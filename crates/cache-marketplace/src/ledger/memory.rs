@@ -99,6 +99,11 @@ impl MemoryLedger {
         ids
     }
 
+    /// All bookings, also those that are over or cancelled, in no order.
+    pub fn bookings(&self) -> Vec<BookingInfo> {
+        self.state.lock().bookings.values().map(|booking| booking.info.clone()).collect()
+    }
+
     /// All types in all regions, in order.
     pub fn markets(&self) -> Vec<Market> {
         self.state.lock().markets.keys().cloned().collect()

@@ -1,0 +1,137 @@
+//! The main job: nodes in one process replay a market, and every read is judged.
+//!
+//! A ledger in memory is the system of record. One feeder commits what a feed says and announces it, readers on each
+//! node read by Zipf and book, and a staleness checker compares each answer with what was acknowledged before the read
+//! began. At the end every touched key is read on every node and compared with the ledger recomputed from scratch.
+
+mod audit;
+mod drive;
+mod propagation;
+mod report;
+mod sabotage;
+mod source;
+mod world;
+mod zipf;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+pub use report::{Bookings, Quantiles, ReadLatency, Report};
+pub use sabotage::Sabotage;
+
+/// Replay a GPU market on several nodes and judge every read.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DemoArgs {
+    /// Nodes in this process, each with its own L1.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub nodes: u16,
+    /// Use the Redis at this URL; without it, an embedded server.
+    #[arg(long, value_name = "URL")]
+    pub redis: Option<String>,
+    /// Replay this file of offers; without it, a market made up from the seed.
+    #[arg(long, value_name = "FILE")]
+    pub feed: Option<PathBuf>,
+    /// Readers on each node.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub readers: u16,
+    /// Rows of the feed a second, or `max`.
+    #[arg(long, default_value = "200", value_name = "N|max")]
+    pub speed: Speed,
+    /// Seconds; a shorter feed is repeated.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: u64,
+    /// Seed of the market and of the readers.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Print one JSON object and nothing else.
+    #[arg(long)]
+    pub json: bool,
+    /// Remove a guard, to see that the demo finds it.
+    #[arg(long = "break", hide = true, value_name = "GUARD")]
+    pub sabotage: Option<Sabotage>,
+}
+
+/// How fast the feed is replayed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Speed {
+    /// Rows a second.
+    PerSecond(u32),
+    /// As fast as they are acknowledged.
+    Max,
+}
+
+impl FromStr for Speed {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "max" {
+            return Ok(Self::Max);
+        }
+        match text.parse() {
+            Ok(rows) if rows > 0 => Ok(Self::PerSecond(rows)),
+            _ => Err("a whole number of rows a second above 0, or max".into()),
+        }
+    }
+}
+
+/// Reads the time, for measuring and pacing.
+#[expect(clippy::disallowed_methods, reason = "the demo measures; nothing in the engine hangs on it")]
+pub(crate) fn stopwatch() -> Instant {
+    Instant::now()
+}
+
+/// Runs the demo and prints what it found. 0 = coherent, 1 = not, 2 = it could not run.
+pub async fn run(args: DemoArgs) -> ExitCode {
+    match report(&args).await {
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+        Ok(report) => {
+            if args.json {
+                match serde_json::to_string(&report) {
+                    Ok(text) => println!("{text}"),
+                    Err(error) => {
+                        eprintln!("error: the report cannot be written as JSON: {error}");
+                        return ExitCode::from(2);
+                    }
+                }
+            } else {
+                println!("{report}");
+            }
+            if report.holds() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+        }
+    }
+}
+
+/// Runs the demo.
+///
+/// # Errors
+/// If the feed cannot be read, Redis cannot be reached, or a node cannot be started; with the cause and the cure.
+pub async fn report(args: &DemoArgs) -> anyhow::Result<Report> {
+    let feed = source::Feed::open(args.feed.as_deref(), args.seed)?;
+    let world = world::World::start(args).await?;
+    let progress = progress(args);
+    let driven = drive::drive(args, &world, feed, &progress).await;
+    progress.set_message("comparing every touched key on every node with the ledger");
+    let report = audit::audit(&world, driven).await;
+    progress.finish_and_clear();
+    world.stop().await;
+    report
+}
+
+fn progress(args: &DemoArgs) -> ProgressBar {
+    if args.json || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(args.seconds);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} s  {msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}

@@ -1,0 +1,117 @@
+//! The nodes of a run: each with its own cache, all over one server, all with one ledger behind them.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use cache_bus::Transport;
+use cache_embedded::{EmbeddedConfig, EmbeddedServer};
+use cache_events::NodeId;
+use cache_l2::Store;
+use cache_marketplace::{Ledger, Marketplace, MemoryLedger, REGIONS, declare};
+use cache_policy::PolicyKind;
+use cache_redis::{RedisConfig, RedisStore, RedisTransport};
+use cache_tiered::{CoarseClock, TieredCache};
+
+use super::DemoArgs;
+use super::propagation::Propagation;
+use super::sabotage::{Sabotage, deaf, unfenced};
+
+/// Entries of each namespace in L1 of a node.
+const L1_ENTRIES: usize = 5_000;
+/// How long a node may take to join.
+const JOIN: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// One node.
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) market: Marketplace,
+}
+
+/// All nodes of a run.
+pub(crate) struct World {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) ledger: Arc<MemoryLedger>,
+    pub(crate) propagation: Arc<Propagation>,
+    pub(crate) transport: &'static str,
+    redis: Option<RedisStore>,
+}
+
+/// `us-east-1`, `us-west-1`, `europe-1`, `us-east-2` …
+fn name(index: usize) -> String {
+    format!("{}-{}", REGIONS[index % REGIONS.len()], index / REGIONS.len() + 1)
+}
+
+enum Server {
+    Embedded(EmbeddedServer),
+    Redis(RedisConfig),
+}
+
+impl Server {
+    fn ports(&self) -> anyhow::Result<(Arc<dyn Store>, Arc<dyn Transport>)> {
+        Ok(match self {
+            Self::Embedded(server) => (Arc::new(server.clone()), Arc::new(server.clone())),
+            Self::Redis(config) => {
+                (Arc::new(RedisStore::new(config.clone())?), Arc::new(RedisTransport::new(config.clone())?))
+            }
+        })
+    }
+}
+
+impl World {
+    pub(crate) async fn start(args: &DemoArgs) -> anyhow::Result<Self> {
+        let (server, redis) = match &args.redis {
+            None => {
+                let clock = Arc::new(CoarseClock::new());
+                (Server::Embedded(EmbeddedServer::new(EmbeddedConfig::default(), clock)), None)
+            }
+            Some(url) => {
+                let mut config = RedisConfig::from_url(url).context("--redis")?;
+                // Keys of its own, removed at the end: a run never meets another one, nor anybody's data.
+                config.prefix = format!("ec-demo-{:08x}", fastrand::u32(..));
+                let store = RedisStore::new(config.clone()).context("--redis")?;
+                store.ready().await.with_context(|| {
+                    format!("no Redis at {}: start one there, or leave --redis out", config.address())
+                })?;
+                (Server::Redis(config), Some(store))
+            }
+        };
+        let ledger = Arc::new(MemoryLedger::new());
+        let propagation = Propagation::new(usize::from(args.nodes));
+        let mut nodes = Vec::new();
+        for index in 0..usize::from(args.nodes) {
+            let name = name(index);
+            let id = NodeId::new(&name)?;
+            let (mut store, mut transport) = server.ports()?;
+            match args.sabotage {
+                Some(Sabotage::DropEvents) if index > 0 => transport = deaf(transport),
+                Some(Sabotage::PlainFill) => store = unfenced(store),
+                _ => {}
+            }
+            let builder = TieredCache::builder(id.clone(), store, transport, |entries| {
+                cache_policy::build(PolicyKind::Sieve, entries)
+            });
+            let builder = declare(builder.observer(propagation.watch(id)), |_, mut settings| {
+                settings.l1_entries_max = L1_ENTRIES;
+                settings
+            })?;
+            let cache = builder.start()?;
+            anyhow::ensure!(cache.sync(JOIN).await, "node {name} could not join within {JOIN:?}");
+            let ledger: Arc<dyn Ledger> = ledger.clone();
+            nodes.push(Node { name, market: Marketplace::new(cache, ledger)? });
+        }
+        let transport = if redis.is_some() { "redis" } else { "embedded" };
+        Ok(Self { nodes, ledger, propagation, transport, redis })
+    }
+
+    /// Stops the nodes and removes what the run left in Redis.
+    pub(crate) async fn stop(self) {
+        for node in &self.nodes {
+            node.market.cache().stop().await;
+        }
+        if let Some(store) = self.redis
+            && let Err(error) = store.ping().await
+        {
+            eprintln!("the keys of this run stay in Redis until they expire: {error}");
+        }
+    }
+}

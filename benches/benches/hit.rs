@@ -29,7 +29,10 @@ fn main() -> anyhow::Result<()> {
         let (cache, bench) = node("bench", shared.clone(), shared, KEYS * 2).await?;
         for (n, key) in keys.iter().enumerate() {
             let _ = bench.put(key, value(n)).await?;
-            peer.insert(key.clone(), Arc::new(value(n)));
+        }
+        for key in &keys {
+            let answer = bench.resident(key).and_then(|answer| answer.value);
+            peer.insert(key.clone(), answer.ok_or_else(|| anyhow::anyhow!("{key} is not there"))?);
         }
         anyhow::Ok((cache, bench))
     })?;

@@ -1,0 +1,119 @@
+//! From an invalidation on one node to its drop on another, against a bare PUBLISH and its receipt with the same client.
+//!
+//! Both are timed from before the call to the moment at which the receiving side has it (the engine: after the entry was
+//! dropped). One after the other, rounds of both alternate, medians of the rounds are compared.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bb8_redis::redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, cmd};
+use cache_events::{CacheEvent, NodeId, Partition, Position, wire};
+use cache_policy::PolicyKind;
+use cache_redis::{RedisConfig, RedisStore, RedisTransport};
+use cache_testkit::RedisServer;
+use cache_tiered::{NamespaceSettings, Observer, TieredCache};
+use edgecache_benches::{Value, median, node, now, quantile, quick, rounds, value};
+use tokio::sync::mpsc;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Notes when node B had applied an event, and how long its envelope is.
+struct Watch {
+    told: mpsc::Sender<(Position, Instant)>,
+}
+
+impl Observer for Watch {
+    fn applied(&self, _: Partition, position: Position, _: &CacheEvent) {
+        let _ = self.told.try_send((position, now()));
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let server = RedisServer::start();
+    let config = RedisConfig::from_url(&server.url())?;
+    let ports = || {
+        anyhow::Ok((
+            Arc::new(RedisStore::new(config.clone())?),
+            Arc::new(RedisTransport::new(config.clone())?),
+        ))
+    };
+    let (store, transport) = ports()?;
+    let (a, bench) = node("a", store, transport, 10_000).await?;
+    let (told, mut applied) = mpsc::channel(64);
+    let (store, transport) = ports()?;
+    let b = TieredCache::builder(NodeId::new("b")?, store, transport, |capacity| {
+        cache_policy::build(PolicyKind::Sieve, capacity)
+    })
+    .namespace::<Value>(NamespaceSettings::new(bench.namespace().clone()))
+    .observer(Arc::new(Watch { told }))
+    .start()?;
+    anyhow::ensure!(b.sync(PATIENCE).await, "node b did not join");
+    let on_b = b.namespace::<Value>("bench")?;
+
+    // The bare peer: the same client, a push connection, and a payload as long as the hint of such an invalidation.
+    let client = Client::open(format!("{}/?protocol=resp3", server.url().trim_end_matches('/')))?;
+    let (pushed, mut received) = mpsc::channel::<Instant>(64);
+    let sink = move |push: PushInfo| {
+        if push.kind == PushKind::Message {
+            let _ = pushed.try_send(now());
+        }
+        Ok::<(), std::io::Error>(())
+    };
+    let listening = AsyncConnectionConfig::new().set_push_sender(sink);
+    let mut listener = client.get_multiplexed_async_connection_with_config(&listening).await?;
+    listener.subscribe("bare").await?;
+    let mut publisher = client.get_multiplexed_async_connection().await?;
+    let payload = vec![7_u8; wire::HINT_PREFIX_BYTES + 110];
+
+    let samples = if quick() { 100 } else { 3_000 };
+    let key = bench.key("the-key")?;
+    let mut rows: [Vec<f64>; 4] = Default::default();
+    for _ in 0..rounds() {
+        let mut bare = Vec::new();
+        for _ in 0..samples {
+            let began = now();
+            let _: u64 = cmd("PUBLISH").arg("bare").arg(&payload).query_async(&mut publisher).await?;
+            let at = tokio::time::timeout(PATIENCE, received.recv()).await?;
+            bare.push(at.ok_or_else(|| anyhow::anyhow!("the listener is gone"))?.duration_since(began));
+        }
+        let mut engine = Vec::new();
+        for n in 0..samples {
+            if n % 100 == 0 {
+                // Something to drop, and a proof that it is dropped.
+                let written = bench.put(&key, value(n)).await?;
+                anyhow::ensure!(b.reached(&written.token, PATIENCE).await, "b hears of the put");
+                anyhow::ensure!(
+                    on_b.get(&key).await?.is_some() && on_b.resident(&key).is_some(),
+                    "b has a copy"
+                );
+            }
+            while applied.try_recv().is_ok() {}
+            let began = now();
+            let written = bench.invalidate(&key, "bench").await?;
+            let position = written.token.position(Partition(0));
+            loop {
+                let told = tokio::time::timeout(PATIENCE, applied.recv()).await?;
+                let (at, when) = told.ok_or_else(|| anyhow::anyhow!("node b is gone"))?;
+                if Some(at) == position {
+                    engine.push(when.duration_since(began));
+                    break;
+                }
+            }
+            anyhow::ensure!(on_b.resident(&key).is_none(), "b has dropped its copy");
+        }
+        for (at, samples) in [bare, engine].into_iter().enumerate() {
+            let mut us: Vec<f64> = samples.iter().map(|took| took.as_secs_f64() * 1e6).collect();
+            rows[at].push(quantile(&mut us, 0.5));
+            rows[at + 2].push(quantile(&mut us, 0.99));
+        }
+    }
+    let [bare50, engine50, bare99, engine99] = rows.map(|mut row| median(&mut row));
+    println!("| propagation | bare PUBLISH | invalidate → dropped | ratio |");
+    println!("|---|---|---|---|");
+    println!("| p50 | {bare50:.1} µs | {engine50:.1} µs | {:.2} |", engine50 / bare50);
+    println!("| p99 | {bare99:.1} µs | {engine99:.1} µs | {:.2} |", engine99 / bare99);
+    a.stop().await;
+    b.stop().await;
+    Ok(())
+}

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use cache_events::Key;
-use cache_marketplace::namespaces::{GPU_AVAILABILITY, GPU_PRICING, MARKET_STATS, ORDER_BOOK, PROVIDER_STATUS};
+use cache_marketplace::namespaces::{
+    GPU_AVAILABILITY, GPU_PRICING, MARKET_STATS, ORDER_BOOK, PROVIDER_STATUS,
+};
 use cache_marketplace::{BookingInfo, BookingStatus, Market, MarketError, MarketValue, Marketplace, keys};
 
 use super::drive::Driven;
@@ -28,11 +30,8 @@ pub(crate) async fn audit(world: &World, driven: Driven) -> anyhow::Result<Repor
     }
     let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
     let [l1, l2, source] = driven.by_tier;
-    let applied: BTreeMap<String, u64> = world
-        .nodes
-        .iter()
-        .map(|node| (node.name.clone(), node.market.cache().view().counters().applied))
-        .collect();
+    let applied: BTreeMap<String, u64> =
+        world.nodes.iter().map(|node| (node.name.clone(), node.watch.applied())).collect();
     Ok(Report {
         nodes: world.nodes.len(),
         transport: world.transport,
@@ -71,7 +70,8 @@ fn lost(world: &World, driven: &Driven) -> u64 {
 fn double(mut bookings: Vec<BookingInfo>) -> u64 {
     bookings.retain(|booking| booking.status != BookingStatus::Cancelled);
     bookings.sort_by(|a, b| (&a.gpu_id, a.start_time).cmp(&(&b.gpu_id, b.start_time)));
-    let overlap = |pair: &[BookingInfo]| pair[0].gpu_id == pair[1].gpu_id && pair[1].start_time < pair[0].end_time;
+    let overlap =
+        |pair: &[BookingInfo]| pair[0].gpu_id == pair[1].gpu_id && pair[1].start_time < pair[0].end_time;
     bookings.windows(2).filter(|pair| overlap(pair)).count() as u64
 }
 

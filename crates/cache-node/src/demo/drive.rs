@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use cache_events::{Key, Partition, Position};
 use cache_marketplace::{
-    BookOutcome, BookingRequest, CancelOutcome, Committed, Ledger, Market, MarketError, Marketplace,
-    keys,
+    BookOutcome, BookingRequest, CancelOutcome, Committed, Ledger, Market, MarketError, Marketplace, keys,
 };
 use cache_tiered::Tier;
 use cache_tiered::staleness::StalenessChecker;
@@ -19,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::source::Feed;
-use super::world::World;
+use super::world::{Node, World};
 use super::zipf::Zipf;
 use super::{DemoArgs, Speed, stopwatch};
 
@@ -94,9 +93,9 @@ impl Stage {
     }
 
     /// Announces a commit from a node; once acknowledged, nothing older may be seen for longer than the bound.
-    async fn announce(&self, market: &Marketplace, committed: &Committed) {
+    async fn announce(&self, node: &Node, committed: &Committed) {
         let called = stopwatch();
-        match market.announce(committed).await {
+        match node.market.announce(committed).await {
             Err(error) => self.error(&error),
             Ok(written) => {
                 let at = self.now_us();
@@ -107,6 +106,7 @@ impl Stage {
                 for position in written.token.positions() {
                     self.propagation.acked(position, called);
                 }
+                node.watch.acked();
                 let mut acked = self.acked.lock();
                 acked.events += 1;
                 acked.positions.extend(written.token.positions());
@@ -156,7 +156,7 @@ pub(crate) async fn drive(args: &DemoArgs, world: &World, feed: Feed, progress: 
     for (index, node) in world.nodes.iter().enumerate() {
         for reader in 0..args.readers {
             let seed = args.seed ^ ((index as u64) << 32 | u64::from(reader) << 16 | 1);
-            readers.spawn(Reader::new(stage.clone(), node.market.clone(), seed).run());
+            readers.spawn(Reader::new(stage.clone(), node.clone(), seed).run());
         }
     }
     let bad_lines = play_feed(args, world, &stage, feed, progress).await;
@@ -221,8 +221,8 @@ async fn play_feed(
             }
         }
         let Some(offer) = feed.next() else { break };
-        let node = &world.nodes[rows as usize % world.nodes.len()].market;
-        let mut committed = match world.ledger.set_offers(offer, wall(node)).await {
+        let node = &world.nodes[rows as usize % world.nodes.len()];
+        let mut committed = match world.ledger.set_offers(offer, wall(&node.market)).await {
             Ok(committed) => committed,
             Err(error) => {
                 stage.error(&error);
@@ -234,16 +234,16 @@ async fn play_feed(
             second = elapsed.as_secs();
             progress.set_position(second);
             progress.set_message(format!("{} events acknowledged", stage.acked.lock().events));
-            committed.extend(world.ledger.pass_time(wall(node)).await.unwrap_or_default());
+            committed.extend(world.ledger.pass_time(wall(&node.market)).await.unwrap_or_default());
         }
         if rows < 100 || rows.is_multiple_of(100) {
             let _ = stage.refresh_offered().inspect_err(|error| stage.error(error));
         }
         for committed in committed {
             let Ok(permit) = announcing.clone().acquire_owned().await else { break };
-            let (stage, market) = (stage.clone(), node.clone());
+            let (stage, node) = (stage.clone(), node.clone());
             announcements.spawn(async move {
-                stage.announce(&market, &committed).await;
+                stage.announce(&node, &committed).await;
                 drop(permit);
             });
         }
@@ -291,7 +291,7 @@ impl Counts {
 
 struct Reader {
     stage: Arc<Stage>,
-    market: Marketplace,
+    node: Node,
     random: fastrand::Rng,
     offered: Arc<Offered>,
     gpus: Zipf,
@@ -301,10 +301,10 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(stage: Arc<Stage>, market: Marketplace, seed: u64) -> Self {
+    fn new(stage: Arc<Stage>, node: Node, seed: u64) -> Self {
         Self {
             stage,
-            market,
+            node,
             random: fastrand::Rng::with_seed(seed),
             offered: Arc::default(),
             gpus: Zipf::new(1, ZIPF),
@@ -343,12 +343,16 @@ impl Reader {
         let gpu_key = &offered.gpus[self.gpus.draw(&mut self.random)];
         let (began_us, began) = (self.stage.now_us(), stopwatch());
         let (key, seen) = match kind {
-            0 => (price_key, self.market.price(market).await.map(|answer| (answer.version, answer.tier))),
+            0 => {
+                (price_key, self.node.market.price(market).await.map(|answer| (answer.version, answer.tier)))
+            }
             1 => {
-                let read = self.market.availability(market).await;
+                let read = self.node.market.availability(market).await;
                 (availability_key, read.map(|answer| (answer.version, answer.tier)))
             }
-            _ => (gpu_key, self.market.gpu_at(gpu_key).await.map(|answer| (answer.version, answer.tier))),
+            _ => {
+                (gpu_key, self.node.market.gpu_at(gpu_key).await.map(|answer| (answer.version, answer.tier)))
+            }
         };
         let took = stopwatch().saturating_duration_since(began).as_nanos() as u64;
         let (version, tier) = match seen {
@@ -369,16 +373,16 @@ impl Reader {
     async fn book_or_cancel(&mut self) {
         if !self.bookings.is_empty() && self.random.u8(..10) < 3 {
             let (booking_id, gpu_id) = self.bookings.swap_remove(self.random.usize(..self.bookings.len()));
-            match self.stage.ledger.cancel(&booking_id, &gpu_id, wall(&self.market)).await {
+            match self.stage.ledger.cancel(&booking_id, &gpu_id, wall(&self.node.market)).await {
                 Ok(CancelOutcome::Cancelled { committed, .. }) => {
-                    self.stage.announce(&self.market, &committed).await;
+                    self.stage.announce(&self.node, &committed).await;
                 }
                 Ok(_) => {}
                 Err(error) => self.stage.error(&error),
             }
             return;
         }
-        let now = wall(&self.market);
+        let now = wall(&self.node.market);
         let start_time = now + self.random.u64(0..4) * HOUR_MS;
         let request = BookingRequest {
             booking_id: format!("b-{:016x}", self.random.u64(..)),
@@ -393,7 +397,7 @@ impl Reader {
             Ok(BookOutcome::Booked { committed, .. }) => {
                 self.counts.created += 1;
                 self.bookings.push((booking_id, gpu_id));
-                self.stage.announce(&self.market, &committed).await;
+                self.stage.announce(&self.node, &committed).await;
             }
             Ok(_) => self.counts.conflicts += 1,
             Err(error) => self.stage.error(&error),

@@ -3,17 +3,20 @@
 //! The origin learns the position of its event from the acknowledgement; the other nodes may have applied it before
 //! that. Both sides report here by position, and whoever completes the picture records the time.
 
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use cache_events::{CacheEvent, NodeId, Partition, Position};
+use cache_events::{CacheEvent, EventId, NodeId, Partition, Position};
 use cache_tiered::Observer;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
-use std::collections::HashMap;
-use std::sync::Arc;
 
 /// Events not yet seen everywhere; beyond that the oldest knowledge is not worth keeping.
 const OPEN_MAX: usize = 200_000;
+/// Ids by which the parts of one event are told from another event; parts come close together.
+const IDS_MAX: usize = 4_096;
 
 /// Collects the times of all events of a run.
 pub(crate) struct Propagation {
@@ -67,21 +70,54 @@ impl Propagation {
     }
 
     /// The watch of one node.
-    pub(crate) fn watch(self: &Arc<Self>, node: NodeId) -> Arc<dyn Observer> {
-        Arc::new(Watch { node, propagation: self.clone() })
+    pub(crate) fn watch(self: &Arc<Self>, node: NodeId) -> Arc<Watch> {
+        Arc::new(Watch { node, propagation: self.clone(), applied: AtomicU64::new(0), ids: Mutex::default() })
     }
 }
 
-struct Watch {
+/// Watches one node.
+pub(crate) struct Watch {
     node: NodeId,
     propagation: Arc<Propagation>,
+    applied: AtomicU64,
+    ids: Mutex<(HashSet<EventId>, VecDeque<EventId>)>,
+}
+
+impl Watch {
+    /// Events, of whatever node, that this one has applied. An event with several parts counts once.
+    pub(crate) fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Relaxed)
+    }
+
+    /// An event of this node was acknowledged, and so applied here.
+    pub(crate) fn acked(&self) {
+        self.applied.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn is_new(&self, id: EventId) -> bool {
+        let mut ids = self.ids.lock();
+        if !ids.0.insert(id) {
+            return false;
+        }
+        ids.1.push_back(id);
+        if ids.1.len() > IDS_MAX
+            && let Some(oldest) = ids.1.pop_front()
+        {
+            ids.0.remove(&oldest);
+        }
+        true
+    }
 }
 
 impl Observer for Watch {
     fn applied(&self, partition: Partition, position: Position, event: &CacheEvent) {
         // The origin reports with the acknowledgement.
-        if event.source_node != self.node {
-            self.propagation.note((partition, position), None);
+        if event.source_node == self.node {
+            return;
+        }
+        self.propagation.note((partition, position), None);
+        if self.is_new(event.event_id) {
+            self.applied.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use cache_bus::{Hint, HintStream, LogEntry, Missed, SyncAnswer, Transport, TransportError};
 use cache_events::{Key, Namespace, NodeId, Partition, Pattern, Position, Version, wire};
 use cache_l2::{
-    Append, Invalidation, Lease, LeaseAnswer, LeaseAsk, LeaseToken, ReadAnswer, Store, StoreError, stamp_position,
+    Append, Invalidation, Lease, LeaseAnswer, LeaseAsk, LeaseToken, ReadAnswer, Store, StoreError,
+    stamp_position,
 };
 
 /// How long an unfenced fill dawdles, so that invalidations overtake it.

@@ -64,7 +64,9 @@ impl Feed {
                             self.bad_lines += 1;
                             match self.bad_lines {
                                 n if n <= SHOWN_MAX => eprintln!("{}: {error}; skipped", path.display()),
-                                n if n == SHOWN_MAX + 1 => eprintln!("{}: further bad lines …", path.display()),
+                                n if n == SHOWN_MAX + 1 => {
+                                    eprintln!("{}: further bad lines …", path.display())
+                                }
                                 _ => {}
                             }
                         }

@@ -13,7 +13,7 @@ use cache_redis::{RedisConfig, RedisStore, RedisTransport};
 use cache_tiered::{CoarseClock, TieredCache};
 
 use super::DemoArgs;
-use super::propagation::Propagation;
+use super::propagation::{Propagation, Watch};
 use super::sabotage::{Sabotage, deaf, unfenced};
 
 /// Entries of each namespace in L1 of a node.
@@ -22,9 +22,11 @@ const L1_ENTRIES: usize = 5_000;
 const JOIN: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// One node.
+#[derive(Clone)]
 pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) market: Marketplace,
+    pub(crate) watch: Arc<Watch>,
 }
 
 /// All nodes of a run.
@@ -90,14 +92,15 @@ impl World {
             let builder = TieredCache::builder(id.clone(), store, transport, |entries| {
                 cache_policy::build(PolicyKind::Sieve, entries)
             });
-            let builder = declare(builder.observer(propagation.watch(id)), |_, mut settings| {
+            let watch = propagation.watch(id);
+            let builder = declare(builder.observer(watch.clone()), |_, mut settings| {
                 settings.l1_entries_max = L1_ENTRIES;
                 settings
             })?;
             let cache = builder.start()?;
             anyhow::ensure!(cache.sync(JOIN).await, "node {name} could not join within {JOIN:?}");
             let ledger: Arc<dyn Ledger> = ledger.clone();
-            nodes.push(Node { name, market: Marketplace::new(cache, ledger)? });
+            nodes.push(Node { name, market: Marketplace::new(cache, ledger)?, watch });
         }
         let transport = if redis.is_some() { "redis" } else { "embedded" };
         Ok(Self { nodes, ledger, propagation, transport, redis })

@@ -27,9 +27,9 @@ use cache_policy::Policy;
 use parking_lot::RwLock;
 
 use crate::budget::Budget;
-use crate::shelf::{Entry, Shelf};
+use crate::shelf::{Entry, Front, Halves, Shelf, overhead_bytes};
 use crate::tally::Tally;
-use crate::{Address, Cause, Fence, Hit, Inserted, Left, Meta, Origin, Refusal, Snapshot, Stats};
+use crate::{Address, Cause, Facts, Fence, Hit, Inserted, Left, Meta, Origin, Refusal, Snapshot, Stats};
 
 /// Generations against which loads are fenced; resources share one by chance, which costs a refused insert
 /// now and then.
@@ -127,9 +127,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
 
     /// What an entry costs beside its [`Meta::weight`].
     pub fn overhead_bytes(meta: &Meta) -> u64 {
-        // Slot, free list, table, index, wheel, policy.
-        let fixed = size_of::<Option<Entry<K, V>>>() + 4 + 8 + 21 + 24 + 16;
-        (fixed + size_of_val::<[u64]>(&meta.groups)) as u64
+        overhead_bytes::<K, V>(&meta.groups)
     }
 
     /// Entries held, those not yet swept included.
@@ -177,16 +175,11 @@ impl<K, V, P: Policy> L1<K, V, P> {
         Q: Eq + ?Sized,
         V: Clone,
     {
-        self.get_with(key, at, now, |value, meta| {
-            Some(Hit {
-                value: value.clone(),
-                origin: meta.origin,
-                version: meta.version,
-                load_start: meta.load_start,
-                born: meta.born,
-                soft_expiry: meta.soft_expiry,
-                hard_expiry: meta.hard_expiry,
-            })
+        self.hit(key, at, now, |front, shelf, slot| {
+            let Facts { origin, version, load_start, born, hard_expiry } = front.facts;
+            let soft_expiry = shelf.back(slot).soft_expiry;
+            let value = front.value.clone();
+            Some(Hit { value, origin, version, load_start, born, soft_expiry, hard_expiry })
         })
     }
 
@@ -198,25 +191,13 @@ impl<K, V, P: Policy> L1<K, V, P> {
         key: &Q,
         at: &Address,
         now: u64,
-        answer: impl FnOnce(&V, &Meta) -> Option<R>,
+        answer: impl FnOnce(&V, &Facts) -> Option<R>,
     ) -> Option<R>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let shard = self.shard(at.resource());
-        let shelf = shard.shelf.read();
-        let (slot, entry) = shelf.find(at.hash(), |held| held.borrow() == key)?;
-        if !self.is_alive(entry, now) {
-            return None;
-        }
-        let answer = answer(&entry.value, &entry.meta);
-        let tend = shelf.policy().touched(slot, at.hash());
-        drop(shelf);
-        if tend && let Some(mut shelf) = shard.shelf.try_write() {
-            shelf.policy_mut().tend();
-        }
-        answer
+        self.hit(key, at, now, |front, _, _| answer(&front.value, &front.facts))
     }
 
     /// The fences over a key as they stand; to be taken before any I/O of a load.
@@ -243,16 +224,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
     where
         K: Eq,
     {
-        let bytes = u64::from(meta.weight) + Self::overhead_bytes(&meta);
-        let entry = Entry {
-            at: *at,
-            meta,
-            generation: snapshot.generation,
-            judged: AtomicU64::new(0),
-            bytes,
-            key,
-            value,
-        };
+        let entry = Entry::new(key, value, at, snapshot.generation, meta);
         let mut left = Vec::new();
         let refused = self.store(entry, snapshot, now, &mut left);
         match refused {
@@ -270,7 +242,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        self.take_key(key, at, Cause::Invalidated, |entry| !entry.meta.origin.reflects(event))
+        self.take_key(key, at, Cause::Invalidated, |held| !held.facts.origin.reflects(event))
     }
 
     /// Drops the key because somebody asked for it. As for an invalidation, what was loaded before does not
@@ -290,7 +262,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
         let mut shelf = shard.shelf.write();
         let mut left = Vec::new();
         for slot in shelf.slots_of(resource) {
-            if shelf.get(slot).is_some_and(|entry| !entry.meta.origin.reflects(event))
+            if shelf.get(slot).is_some_and(|entry| !entry.front.facts.origin.reflects(event))
                 && let Some(entry) = shelf.take(slot)
             {
                 left.push(self.account(entry, Cause::Invalidated));
@@ -311,8 +283,11 @@ impl<K, V, P: Policy> L1<K, V, P> {
         matches: impl Fn(&K) -> bool,
     ) -> Vec<Left<K, V>> {
         self.patterns.fetch_add(1, Ordering::AcqRel);
-        let outdated = |entry: &Entry<K, V>| {
-            entry.at.partition() == partition && !entry.meta.origin.reflects(event) && matches(&entry.key)
+        let outdated = |entry: Halves<'_, K, V>| {
+            let front = entry.front;
+            entry.back.at.partition() == partition
+                && !front.facts.origin.reflects(event)
+                && matches(&front.key)
         };
         let mut left = Vec::new();
         for shard in &self.shards {
@@ -320,7 +295,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
             // a newer snapshot.
             let found: Vec<u32> = {
                 let shelf = shard.shelf.read();
-                shelf.entries().filter(|(_, entry)| outdated(entry)).map(|(slot, _)| slot).collect()
+                shelf.entries().filter(|&(_, entry)| outdated(entry)).map(|(slot, _)| slot).collect()
             };
             if found.is_empty() {
                 continue;
@@ -374,7 +349,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
     pub fn for_each(&self, mut see: impl FnMut(&K, &V, &Meta)) {
         for shard in &self.shards {
             for (_, entry) in shard.shelf.read().entries() {
-                see(&entry.key, &entry.value, &entry.meta);
+                see(&entry.front.key, &entry.front.value, &entry.meta());
             }
         }
     }
@@ -389,7 +364,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
             shelf.validate();
             for (_, entry) in shelf.entries() {
                 assert!(
-                    std::ptr::eq(shard, self.shard(entry.at.resource())),
+                    std::ptr::eq(shard, self.shard(entry.back.at.resource())),
                     "an entry is in the wrong shard"
                 );
             }
@@ -426,37 +401,62 @@ impl<K, V, P: Policy> L1<K, V, P> {
         &self.stripes[(resource >> 24) as usize & (STRIPES - 1)]
     }
 
-    /// May be served.
+    /// Finds what may be served, has it answered, and tells the policy.
     #[inline]
-    fn is_alive(&self, entry: &Entry<K, V>, now: u64) -> bool {
-        now < entry.meta.hard_expiry && self.is_current(entry)
+    fn hit<Q, R>(
+        &self,
+        key: &Q,
+        at: &Address,
+        now: u64,
+        answer: impl FnOnce(&Front<K, V>, &Shelf<K, V, P>, u32) -> Option<R>,
+    ) -> Option<R>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let shard = self.shard(at.resource());
+        let shelf = shard.shelf.read();
+        let (slot, front) = shelf.find(at.hash(), |held| held.borrow() == key)?;
+        if now >= front.facts.hard_expiry {
+            return None;
+        }
+        if !self.is_judged(front) && !self.judge(Halves { front, back: shelf.back(slot) }) {
+            return None;
+        }
+        let answer = answer(front, &shelf, slot);
+        let tend = shelf.policy().touched(slot, at.hash());
+        drop(shelf);
+        if tend && let Some(mut shelf) = shard.shelf.try_write() {
+            shelf.policy_mut().tend();
+        }
+        answer
+    }
+
+    /// Whether it was found alive since the fence last moved.
+    #[inline]
+    fn is_judged(&self, front: &Front<K, V>) -> bool {
+        // Relaxed: a version in `judged` says only that this entry was alive at it, which stays true.
+        self.fence.version() == front.judged.load(Ordering::Relaxed)
     }
 
     /// Neither flushed nor stamped since. One compare unless the fence moved.
-    #[inline]
-    pub(crate) fn is_current(&self, entry: &Entry<K, V>) -> bool {
-        // Relaxed: a version in `judged` says only that this entry was alive at it, which stays true.
-        self.fence.version() == entry.judged.load(Ordering::Relaxed) || self.judge(entry)
+    pub(crate) fn is_current(&self, entry: Halves<'_, K, V>) -> bool {
+        self.is_judged(entry.front) || self.judge(entry)
     }
 
     #[cold]
-    fn judge(&self, entry: &Entry<K, V>) -> bool {
-        let meta = &entry.meta;
-        let verdict = self.fence.judge(
-            entry.at.partition(),
-            entry.generation,
-            self.own_group,
-            &meta.groups,
-            meta.origin.seq,
-        );
+    fn judge(&self, entry: Halves<'_, K, V>) -> bool {
+        let Halves { front, back } = entry;
+        let (partition, seq) = (back.at.partition(), front.facts.origin.seq);
+        let verdict = self.fence.judge(partition, back.generation, self.own_group, &back.groups, seq);
         if let Some(version) = verdict {
-            entry.judged.store(version, Ordering::Relaxed);
+            front.judged.store(version, Ordering::Relaxed);
         }
         verdict.is_some()
     }
 
     pub(crate) fn account(&self, entry: Entry<K, V>, cause: Cause) -> Left<K, V> {
-        self.budget.release(entry.bytes);
+        self.budget.release(entry.halves().bytes());
         self.tally.left(cause);
         entry.leave(cause)
     }
@@ -466,7 +466,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
         key: &Q,
         at: &Address,
         cause: Cause,
-        outdated: impl Fn(&Entry<K, V>) -> bool,
+        outdated: impl Fn(&Front<K, V>) -> bool,
     ) -> Option<Left<K, V>>
     where
         K: Borrow<Q>,
@@ -475,8 +475,8 @@ impl<K, V, P: Policy> L1<K, V, P> {
         self.bump_stripe(at);
         let shard = self.shard(at.resource());
         let mut shelf = shard.shelf.write();
-        let (slot, entry) = shelf.find(at.hash(), |held| held.borrow() == key)?;
-        if !outdated(entry) {
+        let (slot, front) = shelf.find(at.hash(), |held| held.borrow() == key)?;
+        if !outdated(front) {
             return None;
         }
         let entry = shelf.take(slot)?;

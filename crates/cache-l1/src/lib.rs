@@ -13,7 +13,8 @@
 //! - **Its bounds hold at every moment**, in entries and in bytes with overhead, over all shards together.
 //! - **Nothing is dropped under a lock**: what leaves is handed out as [`Left`], with its cause.
 //! - **Expired entries are never served**, and found by a timing wheel instead of a scan.
-//! - **A hit** takes one lock shared and allocates nothing.
+//! - **A hit** takes one lock shared and allocates nothing. What it reads of an entry lies together, apart from
+//!   what only changes need.
 //!
 //! Which entry leaves for room is decided by a [`cache_policy::Policy`].
 //!
@@ -59,4 +60,4 @@ mod words;
 pub use cache::{Config, L1};
 pub use cache_policy::Policy;
 pub use fence::{Fence, GROUPS_MAX};
-pub use words::{Address, Cause, Groups, Hit, Inserted, Left, Meta, Origin, Refusal, Snapshot, Stats};
+pub use words::{Address, Cause, Facts, Groups, Hit, Inserted, Left, Meta, Origin, Refusal, Snapshot, Stats};

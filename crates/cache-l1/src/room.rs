@@ -11,7 +11,7 @@ use cache_policy::Policy;
 
 use crate::budget::Pressure;
 use crate::cache::{L1, Shard};
-use crate::shelf::{Entry, Shelf};
+use crate::shelf::{Entry, Halves, Shelf};
 use crate::{Cause, Left, Refusal, Snapshot};
 
 /// Entries an insert looks at to get rid of expired ones, wanted or not.
@@ -46,8 +46,8 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
         now: u64,
         left: &mut Vec<Left<K, V>>,
     ) -> Option<Refusal> {
-        let shard = self.shard(entry.at.resource());
-        let bytes = entry.bytes;
+        let shard = self.shard(entry.back.at.resource());
+        let bytes = entry.halves().bytes();
         // Older than every guard below, so a refused value is dropped outside of the lock.
         let mut entry = Some(entry);
         let mut own_only = self.shards.len() == 1;
@@ -83,7 +83,7 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
         if let Some(refusal) = self.refusal(shelf, newcomer, snapshot, now, left) {
             return Attempt::Refused(refusal);
         }
-        let bytes = newcomer.bytes;
+        let bytes = newcomer.halves().bytes();
         let mut expired_first = true;
         loop {
             match self.budget.reserve(bytes) {
@@ -114,20 +114,20 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
         now: u64,
         left: &mut Vec<Left<K, V>>,
     ) -> Option<Refusal> {
-        if let Some(refusal) = self.moved(&newcomer.at, snapshot) {
+        if let Some(refusal) = self.moved(&newcomer.back.at, snapshot) {
             return Some(refusal);
         }
-        if !self.is_current(newcomer) {
+        if !self.is_current(newcomer.halves()) {
             return Some(Refusal::Stamped);
         }
-        if now >= newcomer.meta.hard_expiry {
+        if now >= newcomer.front.facts.hard_expiry {
             return Some(Refusal::Expired);
         }
-        if let Some((slot, older)) = shelf.find(newcomer.at.hash(), |key| *key == newcomer.key) {
-            let (held, new) = (older.meta.origin, newcomer.meta.origin);
-            let cause = if now >= older.meta.hard_expiry {
+        if let Some((slot, older)) = shelf.find(newcomer.back.at.hash(), |key| *key == newcomer.front.key) {
+            let (held, new) = (older.facts.origin, newcomer.front.facts.origin);
+            let cause = if now >= older.facts.hard_expiry {
                 Cause::Expired
-            } else if !self.is_current(older) {
+            } else if !self.is_current(Halves { front: older, back: shelf.back(slot) }) {
                 Cause::Invalidated
             } else if held.epoch == new.epoch && held.seq > new.seq {
                 return Some(Refusal::Newer);
@@ -138,7 +138,7 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
         }
         if self.budget.entries_max() == 0 {
             Some(Refusal::NoRoom)
-        } else if newcomer.bytes > self.budget.bytes_max() {
+        } else if newcomer.halves().bytes() > self.budget.bytes_max() {
             Some(Refusal::TooHeavy)
         } else {
             None

@@ -124,6 +124,21 @@ pub struct Meta {
     pub groups: Groups,
 }
 
+/// What [`L1::get_with`](crate::L1::get_with) shows of the [`Meta`] of a hit: as much as lies beside the value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// See [`Meta::origin`].
+    pub origin: Origin,
+    /// See [`Meta::version`].
+    pub version: u64,
+    /// See [`Meta::load_start`].
+    pub load_start: u64,
+    /// See [`Meta::born`].
+    pub born: u64,
+    /// See [`Meta::hard_expiry`].
+    pub hard_expiry: u64,
+}
+
 /// What a hit tells: the value (cloned, so cheap for an `Arc`) and the [`Meta`] a caller judges it by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hit<V> {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cache_events::{Key, Partition, Position, Version};
-use cache_l1::{Address, Meta};
+use cache_l1::{Address, Facts};
 
 use crate::answer::{Answer, ReadOptions, Tier};
 use crate::core::Core;
@@ -29,7 +29,7 @@ impl<V: Cacheable> Space<V> {
             let partition = Partition(at.partition());
             let hit = self
                 .l1
-                .get_with(key, &at, now, |value, meta| self.trusted(core, partition, value, meta, now));
+                .get_with(key, &at, now, |value, facts| self.trusted(core, partition, value, facts, now));
             if hit.is_some() {
                 self.counters.l1_answered(sample);
                 return hit;
@@ -46,13 +46,13 @@ impl<V: Cacheable> Space<V> {
         core: &Core,
         partition: Partition,
         value: &Option<Arc<V>>,
-        meta: &Meta,
+        facts: &Facts,
         now: u64,
     ) -> Option<Answer<V>> {
-        let age_ms = now.saturating_sub(meta.born);
+        let age_ms = now.saturating_sub(facts.born);
         let (mut lag_ms, mut stale) = (age_ms, false);
         if self.settings.event_driven {
-            lag_ms = core.unproven_for(partition, meta.load_start, now);
+            lag_ms = core.unproven_for(partition, facts.load_start, now);
             stale = lag_ms > self.bound_ms;
             if stale && !self.may_serve_stale(age_ms) {
                 return None;
@@ -63,8 +63,8 @@ impl<V: Cacheable> Space<V> {
             tier: Tier::L1,
             age_ms,
             lag_ms,
-            position: Position::new(meta.origin.epoch, meta.origin.seq),
-            version: Version(meta.version),
+            position: Position::new(facts.origin.epoch, facts.origin.seq),
+            version: Version(facts.version),
             stale,
         })
     }

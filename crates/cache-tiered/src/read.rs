@@ -1,6 +1,5 @@
 //! The read path: L1, then L2, then (for `get_or_load`) the source.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -27,46 +26,43 @@ impl<V: Cacheable> Space<V> {
             let at = self.address(key);
             let now = core.clock.now();
             let partition = Partition(at.partition());
-            let hit = self
-                .l1
-                .get_with(key, &at, now, |value, facts| self.trusted(core, partition, value, facts, now));
-            if hit.is_some() {
+            let hit = self.l1.get_with(key, &at, now, |value, facts| {
+                let (lag_ms, stale) = self.trusted(core, partition, facts, now)?;
+                Some((value.clone(), *facts, lag_ms, stale))
+            });
+            if let Some((value, facts, lag_ms, stale)) = hit {
                 self.counters.l1_answered(sample);
-                return hit;
+                // Made where it goes: one made under the lock would be copied out while its small fields are still on
+                // their way to memory, and the processor waits for them.
+                return Some(Answer {
+                    value,
+                    tier: Tier::L1,
+                    age_ms: now.saturating_sub(facts.born),
+                    lag_ms,
+                    position: Position::new(facts.origin.epoch, facts.origin.seq),
+                    version: Version(facts.version),
+                    stale,
+                });
             }
         }
         count(&self.counters.l1_misses);
         None
     }
 
-    /// Judges a hit by the age of this node's knowledge. Runs under the lock of a shard of L1.
+    /// Judges a hit by the age of this node's knowledge: how old that is, and whether it is beyond the bound. `None`
+    /// where nothing beyond may be served. Runs under the lock of a shard of L1.
     #[inline]
-    fn trusted(
-        &self,
-        core: &Core,
-        partition: Partition,
-        value: &Option<Arc<V>>,
-        facts: &Facts,
-        now: u64,
-    ) -> Option<Answer<V>> {
+    fn trusted(&self, core: &Core, partition: Partition, facts: &Facts, now: u64) -> Option<(u64, bool)> {
         let age_ms = now.saturating_sub(facts.born);
-        let (mut lag_ms, mut stale) = (age_ms, false);
-        if self.settings.event_driven {
-            lag_ms = core.unproven_for(partition, facts.load_start, now);
-            stale = lag_ms > self.bound_ms;
-            if stale && !self.may_serve_stale(age_ms) {
-                return None;
-            }
+        if !self.settings.event_driven {
+            return Some((age_ms, false));
         }
-        Some(Answer {
-            value: value.clone(),
-            tier: Tier::L1,
-            age_ms,
-            lag_ms,
-            position: Position::new(facts.origin.epoch, facts.origin.seq),
-            version: Version(facts.version),
-            stale,
-        })
+        let lag_ms = core.unproven_for(partition, facts.load_start, now);
+        let stale = lag_ms > self.bound_ms;
+        if stale && !self.may_serve_stale(age_ms) {
+            return None;
+        }
+        Some((lag_ms, stale))
     }
 
     #[cold]

@@ -4,12 +4,12 @@
 //! joins a flight from before it; it starts a new one, which takes the place of the old (whose waiters are still
 //! answered). A leader that is dropped frees the place and tells its waiters to try again.
 
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use std::collections::HashMap;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 const SHARDS: usize = 32;
 
@@ -22,8 +22,35 @@ type Shards<K, F, T> = Arc<[Mutex<HashMap<K, Flight<F, T>>>]>;
 
 struct Flight<F, T> {
     fence: F,
-    /// Tells flights of one key apart when a place has changed hands.
-    landing: watch::Receiver<Option<T>>,
+    landing: Arc<Landing<T>>,
+}
+
+/// Where the result is laid down. One allocation a flight: a watch channel costs several times as much.
+struct Landing<T> {
+    state: Mutex<State<T>>,
+    changed: Notify,
+}
+
+enum State<T> {
+    UnderWay,
+    Landed(T),
+    /// The leader was dropped.
+    Abandoned,
+}
+
+impl<T> Landing<T> {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new(State::UnderWay), changed: Notify::new() })
+    }
+
+    fn set(&self, state: State<T>) {
+        *self.state.lock() = state;
+        self.changed.notify_waiters();
+    }
+
+    fn is_abandoned(&self) -> bool {
+        matches!(*self.state.lock(), State::Abandoned)
+    }
 }
 
 /// What [`Flights::join`] gives: the work, or somebody to wait for.
@@ -40,11 +67,12 @@ pub(crate) struct Lead<K: Eq + Hash, F, T> {
     key: K,
     fence: F,
     shard: usize,
-    runway: watch::Sender<Option<T>>,
+    landing: Arc<Landing<T>>,
+    landed: bool,
 }
 
 /// A place to wait for a leader.
-pub(crate) struct Waiter<T>(watch::Receiver<Option<T>>);
+pub(crate) struct Waiter<T>(Arc<Landing<T>>);
 
 impl<K: Eq + Hash + Clone, F: PartialEq + Copy, T: Clone> Flights<K, F, T> {
     pub(crate) fn new() -> Self {
@@ -57,14 +85,22 @@ impl<K: Eq + Hash + Clone, F: PartialEq + Copy, T: Clone> Flights<K, F, T> {
         let mut flights = self.shards[shard].lock();
         if let Some(flight) = flights.get(key)
             && flight.fence == fence
-            && flight.landing.has_changed().is_ok()
+            && !flight.landing.is_abandoned()
         {
             return Role::Wait(Waiter(flight.landing.clone()));
         }
-        let (runway, landing) = watch::channel(None);
-        flights.insert(key.clone(), Flight { fence, landing });
+        let landing = Landing::new();
+        let replaced = flights.insert(key.clone(), Flight { fence, landing: landing.clone() });
         drop(flights);
-        Role::Lead(Lead { shards: self.shards.clone(), key: key.clone(), fence, shard, runway })
+        drop(replaced);
+        Role::Lead(Lead {
+            shards: self.shards.clone(),
+            key: key.clone(),
+            fence,
+            shard,
+            landing,
+            landed: false,
+        })
     }
 
     /// Joins a flight if there is one under the same fence; never leads.
@@ -88,43 +124,42 @@ impl<K: Eq + Hash, F, T> Lead<K, F, T> {
 
     /// A place to wait for this very flight.
     pub(crate) fn waiter(&self) -> Waiter<T> {
-        Waiter(self.runway.subscribe())
+        Waiter(self.landing.clone())
     }
 
     /// Ends the flight: all waiters get the result, the place is free.
-    pub(crate) fn land(self, result: T) {
-        self.runway.send_replace(Some(result));
+    pub(crate) fn land(mut self, result: T) {
+        self.landed = true;
+        self.landing.set(State::Landed(result));
     }
 }
 
 impl<K: Eq + Hash, F, T> Drop for Lead<K, F, T> {
     fn drop(&mut self) {
+        if !self.landed {
+            self.landing.set(State::Abandoned);
+        }
         let mut flights = self.shards[self.shard].lock();
         // Only if the place is still ours: a later flight may have taken it.
-        let ours = flights.get(&self.key).is_some_and(|flight| self.runway.same_channel_as(&flight.landing));
+        let ours = flights.get(&self.key).is_some_and(|flight| Arc::ptr_eq(&flight.landing, &self.landing));
         let left = if ours { flights.remove(&self.key) } else { None };
         drop(flights);
         drop(left);
     }
 }
 
-/// `watch` offers `same_channel` between two of a kind only.
-trait SameChannel<T> {
-    fn same_channel_as(&self, receiver: &watch::Receiver<T>) -> bool;
-}
-
-impl<T> SameChannel<T> for watch::Sender<T> {
-    fn same_channel_as(&self, receiver: &watch::Receiver<T>) -> bool {
-        self.subscribe().same_channel(receiver)
-    }
-}
-
 impl<T: Clone> Waiter<T> {
     /// The result, or `None` if the leader was dropped: try again. Cancel safe.
-    pub(crate) async fn landed(mut self) -> Option<T> {
-        match self.0.wait_for(Option::is_some).await {
-            Ok(result) => result.clone(),
-            Err(_) => None,
+    pub(crate) async fn landed(self) -> Option<T> {
+        loop {
+            // Registered before the look, so that a landing between look and wait is not missed.
+            let changed = self.0.changed.notified();
+            match &*self.0.state.lock() {
+                State::Landed(result) => return Some(result.clone()),
+                State::Abandoned => return None,
+                State::UnderWay => {}
+            }
+            changed.await;
         }
     }
 }

@@ -1,1 +1,17 @@
 //! A node: configuration, assembly, HTTP, shutdown, and the demo.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`config`] | what was typed, and what that means |
+//! | [`assembly`] | the one place where policy, store and transport are chosen |
+//! | [`http`] | the interface to the outside |
+//! | [`node`] | a node from start to stop |
+//! | [`demo`] | nodes in one process replay a market, and every read is judged |
+//! | [`cli`] | the command line |
+
+pub mod assembly;
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod http;
+pub mod node;

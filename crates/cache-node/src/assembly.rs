@@ -1,0 +1,90 @@
+//! The one place where policy, store and transport are chosen.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use cache_bus::Transport;
+use cache_embedded::{EmbeddedConfig, EmbeddedServer};
+use cache_events::Clock;
+use cache_l2::Store;
+use cache_marketplace::{Availability, GpuPrice, MarketStats, OrderBook, PriceHistory, ProviderStatus};
+use cache_redis::{RedisStore, RedisTransport};
+use cache_tiered::{Builder, CoarseClock, NodeSettings, TieredCache};
+use serde_json::Value;
+
+use crate::config::{Backing, CacheTypePlan, NodeConfig};
+
+/// What the nodes share, as parts.
+#[derive(Clone)]
+pub struct Shared {
+    /// The shared tier.
+    pub store: Arc<dyn Store>,
+    /// What carries invalidations.
+    pub transport: Arc<dyn Transport>,
+    /// The clock of this process.
+    pub clock: Arc<dyn Clock>,
+    /// The same store where it is Redis, for figures of its own.
+    pub redis: Option<Arc<RedisStore>>,
+}
+
+impl Shared {
+    /// Makes the parts. Nothing is connected yet: a Redis that is away is no error here.
+    ///
+    /// # Errors
+    /// A setting is out of range or a certificate cannot be used.
+    pub fn of(backing: &Backing) -> anyhow::Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(CoarseClock::new());
+        Ok(match backing {
+            Backing::Embedded => {
+                let server = EmbeddedServer::new(EmbeddedConfig::default(), clock.clone());
+                Self { store: Arc::new(server.clone()), transport: Arc::new(server), clock, redis: None }
+            }
+            Backing::Redis(config) => {
+                let store = Arc::new(RedisStore::new((**config).clone())?);
+                let transport = Arc::new(RedisTransport::new((**config).clone())?);
+                Self { store: store.clone(), transport, clock, redis: Some(store) }
+            }
+        })
+    }
+}
+
+/// Starts the cache of a node on what the nodes share.
+///
+/// # Errors
+/// Settings contradict each other.
+///
+/// # Panics
+/// Outside of a tokio runtime.
+pub fn start(config: &NodeConfig, shared: &Shared) -> anyhow::Result<TieredCache> {
+    let eviction = config.eviction;
+    let (store, transport) = (shared.store.clone(), shared.transport.clone());
+    let policy = move |entries| cache_policy::build(eviction, entries);
+    let builder = TieredCache::builder(config.identity.id.clone(), store, transport, policy)
+        .clock(shared.clock.clone())
+        .bus(config.bus.clone())
+        .settings(NodeSettings {
+            write_deadline: config.write_deadline,
+            public_channel: config.public_channel,
+            ..NodeSettings::default()
+        });
+    declare(builder, &config.cache_types).start().context("the cache cannot be put together")
+}
+
+/// Declares cache types: those of the marketplace with their Rust types, all others as free JSON.
+pub fn declare(builder: Builder, plans: &[CacheTypePlan]) -> Builder {
+    plans.iter().fold(builder, |builder, plan| {
+        let settings = plan.settings.clone();
+        if plan.free_json {
+            return builder.namespace::<Value>(settings);
+        }
+        match plan.settings.namespace.as_str() {
+            "gpu_avail" => builder.namespace::<Availability>(settings),
+            "gpu_pricing" => builder.namespace::<GpuPrice>(settings),
+            "order_book" => builder.namespace::<OrderBook>(settings),
+            "provider_status" => builder.namespace::<ProviderStatus>(settings),
+            "market_stats" => builder.namespace::<MarketStats>(settings),
+            "historical" => builder.namespace::<PriceHistory>(settings),
+            other => unreachable!("the table of the marketplace has no namespace {other}"),
+        }
+    })
+}

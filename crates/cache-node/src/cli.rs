@@ -1,0 +1,89 @@
+//! The command line.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{self, Sources};
+use crate::demo::{self, DemoArgs};
+use crate::node;
+
+/// The exit code for what the caller must mend: a wrong configuration, an address in use, an unreadable file.
+const EXIT_REFUSED: u8 = 2;
+/// The exit code of a demo that a signal ended.
+const EXIT_INTERRUPTED: u8 = 130;
+
+/// A cache node: memory in front of a shared store, kept coherent by events.
+#[derive(Debug, Parser)]
+#[command(name = "cache-node", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one node with an HTTP interface; in one process without REDIS_URL, on Redis with it.
+    Serve(ServeArgs),
+    /// Replay a GPU market on several nodes in this process and judge every read.
+    Demo(DemoArgs),
+}
+
+/// The flags of `serve`. Everything else is set in the file or the environment.
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// Host and port to listen on [default: 127.0.0.1:8080]; port 0 takes any free one.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// development, staging or production.
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+}
+
+impl Cli {
+    /// Does what was asked, until it is done or `shutdown` is cancelled.
+    pub async fn run(self, shutdown: CancellationToken) -> ExitCode {
+        match self.command {
+            Command::Serve(args) => serve(args, shutdown).await,
+            Command::Demo(args) => tokio::select! {
+                code = demo::run(args) => code,
+                () = shutdown.cancelled() => ExitCode::from(EXIT_INTERRUPTED),
+            },
+        }
+    }
+}
+
+async fn serve(args: ServeArgs, shutdown: CancellationToken) -> ExitCode {
+    let mut sources = Sources { file: args.config, ..Sources::default() }.process_env();
+    let flags = [("listen", "--listen", args.listen), ("profile", "--profile", args.profile)];
+    sources.flags = flags.into_iter().filter_map(|(path, flag, value)| Some((path, flag, value?))).collect();
+    let config = match config::load(&sources) {
+        Ok(config) => config,
+        Err(errors) => return refuse(errors),
+    };
+    match node::run(config, shutdown).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(format!("{error:#}")),
+    }
+}
+
+/// Logs to stderr what `RUST_LOG` asks for, else what is of note.
+pub fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // Somebody else's subscriber in the same process is fine too.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+/// Says on stderr what the caller must mend, and gives the exit code for that.
+pub fn refuse(why: impl std::fmt::Display) -> ExitCode {
+    // Nobody is left to tell if stderr is closed.
+    let _ = writeln!(std::io::stderr(), "cache-node: {why}");
+    ExitCode::from(EXIT_REFUSED)
+}

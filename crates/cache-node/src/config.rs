@@ -1,0 +1,19 @@
+//! The configuration of a node in two steps: what was typed (`raw`), then types with units (`checked`), all errors at
+//! once. Order: defaults ← profile ← cache tier ← file ← environment ← flags.
+
+mod check;
+mod checked;
+mod errors;
+mod file;
+mod namespaces;
+mod nearest;
+mod raw;
+mod secret;
+mod settings;
+
+pub use checked::{Backing, HttpConfig, Identity, NodeConfig, load};
+pub use errors::{ConfigError, ConfigErrors};
+pub use namespaces::CacheTypePlan;
+pub use raw::{Origin, Sources};
+pub use secret::Secret;
+pub use settings::{CacheTier, Profile};

@@ -1,0 +1,316 @@
+//! The configuration of a node: types with units, checked.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cache_bus::BusConfig;
+use cache_events::NodeId;
+use cache_policy::PolicyKind;
+use cache_redis::{Pem, RedisConfig, TlsConfig};
+
+use super::check::{Check, duration, label, seconds, whole};
+use super::errors::ConfigErrors;
+use super::namespaces::{self, CacheTypePlan, Common};
+use super::raw::{Raw, Sources};
+use super::secret::Secret;
+use super::settings::{CacheTier, Profile, by_name};
+
+/// The configuration of a node.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// The set of defaults that was chosen.
+    pub profile: Option<Profile>,
+    /// Who the node is.
+    pub identity: Identity,
+    /// What its nodes share.
+    pub backing: Backing,
+    /// How it is reached.
+    pub http: HttpConfig,
+    /// How L1 evicts.
+    pub eviction: PolicyKind,
+    /// Times of the bus.
+    pub bus: BusConfig,
+    /// How long a write is tried.
+    pub write_deadline: Duration,
+    /// Publish events as JSON for other services.
+    pub public_channel: bool,
+    /// Ask Redis for its own figures.
+    pub enable_metrics: bool,
+    /// How often the node looks at its own health; `None` = only when asked.
+    pub health_check_every: Option<Duration>,
+    /// The cache types.
+    pub cache_types: Vec<CacheTypePlan>,
+    /// What is allowed and still worth a word.
+    pub warnings: Vec<String>,
+}
+
+/// Who a node is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Its unique name.
+    pub id: NodeId,
+    /// Its region.
+    pub region: String,
+    /// Its data centre.
+    pub datacenter: String,
+    /// Where it stands among the others.
+    pub cache_tier: Option<CacheTier>,
+}
+
+/// What the nodes share.
+#[derive(Debug, Clone)]
+pub enum Backing {
+    /// Nothing: a store inside of this process.
+    Embedded,
+    /// A Redis.
+    Redis(Box<RedisConfig>),
+}
+
+impl Backing {
+    /// A Redis at a URL.
+    ///
+    /// # Errors
+    /// What is wrong with the URL; never holds its password.
+    pub fn redis(url: &str) -> Result<Self, cache_redis::ConfigError> {
+        Ok(Self::Redis(Box::new(RedisConfig::from_url(url)?)))
+    }
+}
+
+impl fmt::Display for Backing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedded => f.write_str("embedded"),
+            Self::Redis(config) => {
+                let tls = if config.tls.is_some() { " with TLS" } else { "" };
+                write!(f, "redis at {}/{}{tls}", config.address(), config.db)
+            }
+        }
+    }
+}
+
+/// How a node is reached.
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    /// Host and port to listen on.
+    pub listen: String,
+    /// Longest body of a request, in bytes; longer ones are refused with 413.
+    pub body_bytes_max: usize,
+    /// What a request must show; `None` = nothing.
+    pub token: Option<Secret>,
+}
+
+/// Reads and checks a configuration.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(sources: &Sources) -> Result<NodeConfig, ConfigErrors> {
+    let raw = Raw::gather(sources)?;
+    let mut check = Check::new(&raw);
+    let config = assemble(&mut check, &raw);
+    if check.errors.is_empty() { Ok(config) } else { Err(ConfigErrors(check.errors)) }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn assemble(check: &mut Check<'_>, raw: &Raw) -> NodeConfig {
+    let profile = check.read("profile", |text| by_name(&Profile::ALL, Profile::name, text));
+    let bus = bus(check);
+    let common = Common {
+        l1_size: check.get("cache.l1_size", 1, whole(1, 100_000_000)) as usize,
+        enable_l1: check.switch("cache.enable_l1_cache"),
+        event_driven: check.switch("cache.enable_event_driven_invalidation"),
+        compression: check.switch("cache.enable_compression"),
+        staleness_bound: bus.staleness_bound,
+        bound_least: bound_least(&bus),
+    };
+    let checks = check.switch("cache.enable_health_checks");
+    let interval = check.get("cache.health_check_interval", MINUTE, seconds(Duration::from_secs(1), DAY));
+    let tls = check.switch("cache.enable_tls");
+    let identity = identity(check);
+    let mut backing = backing(check, tls);
+    let public_channel = check.switch("cache.enable_public_channel");
+    if let Backing::Redis(redis) = &mut backing {
+        redis.public_channel = public_channel.then(|| cache_redis::PUBLIC_CHANNEL.to_owned());
+    }
+    let mut warnings = Vec::new();
+    NodeConfig {
+        profile,
+        identity,
+        backing,
+        http: http(check, &mut warnings),
+        eviction: check.get("cache.eviction_policy", PolicyKind::default(), |text| {
+            text.parse().map_err(|error: cache_policy::UnknownPolicy| error.to_string())
+        }),
+        write_deadline: check.get(
+            "cache.write_deadline",
+            MINUTE,
+            duration(Duration::from_millis(100), MINUTE),
+        ),
+        public_channel,
+        enable_metrics: check.switch("cache.enable_metrics"),
+        health_check_every: checks.then_some(interval),
+        cache_types: namespaces::check(check, &common, &raw.namespaces()),
+        bus,
+        warnings,
+    }
+}
+
+/// The least bound that one lost sync does not break.
+fn bound_least(bus: &BusConfig) -> Duration {
+    (bus.sync_interval + bus.sync_timeout) * 2
+}
+
+fn bus(check: &mut Check<'_>) -> BusConfig {
+    let bus = BusConfig::default();
+    let bound = duration(bound_least(&bus), DAY);
+    BusConfig { staleness_bound: check.get("cache.staleness_bound", bus.staleness_bound, bound), ..bus }
+}
+
+fn identity(check: &mut Check<'_>) -> Identity {
+    let id =
+        check.read("node.id", |text| NodeId::new(text).map_err(|error| format!("must be {}", error.rule)));
+    let local = || "local".to_owned();
+    Identity {
+        id: id.unwrap_or_else(random_id),
+        region: check.get("node.region", local(), label),
+        datacenter: check.get("node.datacenter", local(), label),
+        cache_tier: check.read("node.cache_tier", |text| by_name(&CacheTier::ALL, CacheTier::name, text)),
+    }
+}
+
+fn random_id() -> NodeId {
+    let id = format!("edge_node_{:08x}", fastrand::u32(..));
+    NodeId::new(id).unwrap_or_else(|_| unreachable!("the pattern is a valid name"))
+}
+
+fn http(check: &mut Check<'_>, warnings: &mut Vec<String>) -> HttpConfig {
+    let token = check.read("cache.auth_token", |text| match text {
+        "" => Err("must not be blank; leave it out for no token".to_owned()),
+        text if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            Err("must be printable ASCII without blanks, or no header can carry it".to_owned())
+        }
+        text => Ok(Secret::new(text)),
+    });
+    let require = check.read("cache.require_auth", super::check::truth);
+    let typed_token = check.origin("cache.auth_token").is_typed();
+    if require == Some(true) && !typed_token {
+        check.wrong("cache.require_auth", "needs a token: set CACHE_AUTH_TOKEN, or switch it off");
+    }
+    if require == Some(false) && typed_token {
+        warnings.push(
+            "cache.auth_token is set but cache.require_auth is off: anybody may use the node".to_owned(),
+        );
+    }
+    let token = token.filter(|_| require != Some(false));
+    let listen = check.get("listen", String::new(), listen);
+    if token.is_none() && !is_loopback(&listen) {
+        let warning =
+            format!("listening on {listen} without a token: set CACHE_AUTH_TOKEN, anybody may write here");
+        warnings.push(warning);
+    }
+    HttpConfig {
+        listen,
+        body_bytes_max: check.get("cache.body_bytes_max", 1, whole(1, 1 << 30)) as usize,
+        token,
+    }
+}
+
+fn listen(text: &str) -> Result<String, String> {
+    let right = text.rsplit_once(':').filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    match right {
+        Some((host, _)) if !host.contains(':') || (host.starts_with('[') && host.ends_with(']')) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("must be host:port, such as 127.0.0.1:8080 or [::1]:8080".to_owned()),
+    }
+}
+
+fn is_loopback(listen: &str) -> bool {
+    let host = listen.rsplit_once(':').map_or(listen, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Redis where its URL or host was typed, else embedded. What was typed later in the order of precedence decides
+/// between the two; what the URL does not say, the other settings do.
+fn backing(check: &mut Check<'_>, tls: bool) -> Backing {
+    let url = check.read("redis.url", |text| {
+        let config = RedisConfig::from_url(text).map_err(|error| error.rule)?;
+        Ok((config, says_db(text)))
+    });
+    let host = check.read("redis.host", |text| match text {
+        "" => Err("must not be blank".to_owned()),
+        text if text.contains(['/', '@', ' ']) => {
+            Err("must be a host name or address; a URL goes to REDIS_URL".to_owned())
+        }
+        text => Ok(text.to_owned()),
+    });
+    let port = check.get("redis.port", 0, whole(1, 65_535)) as u16;
+    let db = check.get("redis.db", 0, whole(0, 1_000_000)) as u32;
+    let username = check.read("redis.username", |text| Ok(text.to_owned()));
+    let password = check.read("redis.password", |text| Ok(cache_redis::Secret::new(text)));
+    let ssl = check.read("redis.ssl", super::check::truth);
+    let connections = check.read("redis.max_connections", whole(CONNECTIONS_LEAST, 1_000));
+    let prefix = check.get("redis.prefix", String::new(), label);
+    let operation_timeout =
+        check.get("redis.operation_timeout", MINUTE, duration(Duration::from_millis(1), MINUTE));
+    let ca = check.read("redis.ca_file", |text| match std::fs::metadata(text) {
+        Ok(file) if file.is_file() => Ok(PathBuf::from(text)),
+        Ok(_) => Err("must be a file in PEM format".to_owned()),
+        Err(error) => Err(format!("cannot be read ({error})")),
+    });
+    let by_host = host.is_some() && (url.is_none() || check.origin("redis.host") > check.origin("redis.url"));
+    let (mut config, db_said) = match (url, host) {
+        (_, Some(host)) if by_host => (RedisConfig { host, port, ..RedisConfig::default() }, false),
+        (Some(stated), _) => stated,
+        _ => return Backing::Embedded,
+    };
+    if !db_said {
+        config.db = db;
+    }
+    config.username = config.username.or(username);
+    config.password = config.password.or(password);
+    // What was typed for Redis is more special than the switch for all.
+    if config.tls.is_none() && ssl.unwrap_or(tls) {
+        config.tls = Some(TlsConfig::default());
+    }
+    if let (Some(tls), Some(ca)) = (&mut config.tls, ca) {
+        tls.ca = Some(Pem::File(ca));
+    }
+    config.prefix = prefix;
+    config.operation_timeout = operation_timeout;
+    if let Some(connections) = connections {
+        let rest = connections as u32 - (2 * config.control_connections + 1);
+        config.data_connections = rest.min(DATA_CONNECTIONS_MOST);
+    }
+    Backing::Redis(Box::new(config))
+}
+
+/// Two for control, one for hints, one for data.
+const CONNECTIONS_LEAST: u64 = 4;
+/// More multiplexed connections than this bring nothing.
+const DATA_CONNECTIONS_MOST: u32 = 4;
+
+/// Whether a URL names a database.
+fn says_db(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let rest = rest.split(['#', '?']).next().unwrap_or_default();
+    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+    place.split_once('/').is_some_and(|(_, db)| !db.is_empty())
+}
+
+/// Nobody typed it: for what a program sets by itself.
+impl Default for NodeConfig {
+    fn default() -> Self {
+        load(&Sources::default())
+            .unwrap_or_else(|_| unreachable!("the defaults are valid (a test sees to it)"))
+    }
+}
+
+impl NodeConfig {
+    /// The cache type of a name, which may be that of its namespace.
+    pub fn cache_type(&self, name: &str) -> Option<&CacheTypePlan> {
+        self.cache_types.iter().find(|plan| plan.answers_to(name))
+    }
+}

@@ -1,0 +1,177 @@
+//! All settings there are: their names in the file, their names in the environment, their defaults.
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setting {
+    /// `section.name` in the file.
+    pub(crate) path: &'static str,
+    /// The environment variable.
+    pub(crate) env: Option<&'static str>,
+    /// What holds if nobody says anything; `None` = it stays unset.
+    pub(crate) default: Option<&'static str>,
+    /// Its value is never shown.
+    pub(crate) secret: bool,
+}
+
+const fn plain(path: &'static str, default: Option<&'static str>) -> Setting {
+    Setting { path, env: None, default, secret: false }
+}
+
+const fn named(path: &'static str, env: &'static str, default: Option<&'static str>) -> Setting {
+    Setting { path, env: Some(env), default, secret: false }
+}
+
+const fn secret(path: &'static str, env: &'static str) -> Setting {
+    Setting { path, env: Some(env), default: None, secret: true }
+}
+
+/// Every setting outside of `[namespaces]`.
+pub(crate) const SETTINGS: &[Setting] = &[
+    named("profile", "CACHE_PROFILE", None),
+    plain("listen", Some("127.0.0.1:8080")),
+    named("node.id", "EDGE_NODE_ID", None),
+    named("node.region", "EDGE_NODE_REGION", Some("local")),
+    named("node.datacenter", "EDGE_NODE_DATACENTER", Some("local")),
+    named("node.cache_tier", "EDGE_NODE_CACHE_TIER", None),
+    secret("redis.url", "REDIS_URL"),
+    named("redis.host", "REDIS_HOST", None),
+    named("redis.port", "REDIS_PORT", Some("6379")),
+    named("redis.db", "REDIS_DB", Some("0")),
+    plain("redis.username", None),
+    secret("redis.password", "REDIS_PASSWORD"),
+    named("redis.ssl", "REDIS_SSL", None),
+    named("redis.max_connections", "REDIS_MAX_CONNECTIONS", None),
+    plain("redis.prefix", Some("ec")),
+    plain("redis.operation_timeout", Some("50ms")),
+    plain("redis.ca_file", None),
+    named("cache.l1_size", "CACHE_L1_SIZE", Some("1000")),
+    plain("cache.eviction_policy", Some("sieve")),
+    plain("cache.staleness_bound", Some("2s")),
+    plain("cache.write_deadline", Some("5s")),
+    plain("cache.body_bytes_max", Some("2097152")),
+    plain("cache.enable_l1_cache", Some("true")),
+    named("cache.enable_event_driven_invalidation", "CACHE_ENABLE_EVENT_DRIVEN", Some("true")),
+    plain("cache.enable_compression", Some("true")),
+    named("cache.enable_metrics", "CACHE_ENABLE_METRICS", Some("true")),
+    plain("cache.enable_health_checks", Some("true")),
+    named("cache.health_check_interval", "CACHE_HEALTH_CHECK_INTERVAL", Some("30")),
+    named("cache.enable_tls", "CACHE_ENABLE_TLS", Some("false")),
+    named("cache.require_auth", "CACHE_REQUIRE_AUTH", None),
+    secret("cache.auth_token", "CACHE_AUTH_TOKEN"),
+    plain("cache.enable_public_channel", Some("false")),
+];
+
+/// The settings of one `[namespaces.<cache type>]`.
+pub(crate) const NAMESPACE_SETTINGS: &[&str] = &[
+    "type",
+    "ttl",
+    "ttl_max",
+    "l1_ttl_max",
+    "absent_ttl",
+    "event_driven",
+    "critical",
+    "l1_entries_max",
+    "l1_bytes_max",
+    "tiers",
+    "staleness_bound",
+    "degraded",
+    "compress_above_bytes",
+    "value_bytes_max",
+    "loads_max",
+    "load_timeout",
+];
+
+/// The setting at a path.
+pub(crate) fn setting(path: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.path == path)
+}
+
+/// A set of defaults for a stage of a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Profile {
+    /// On a desk: database 1, a small L1, no metrics, no health checks.
+    Development,
+    /// Like production, with the plain defaults.
+    Staging,
+    /// TLS, authentication, 50 connections, a large L1, everything on.
+    Production,
+}
+
+impl Profile {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Development, Self::Staging, Self::Production];
+
+    /// The name that a configuration uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Staging => "staging",
+            Self::Production => "production",
+        }
+    }
+
+    pub(crate) fn settings(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Development => &[
+                ("redis.db", "1"),
+                ("cache.l1_size", "100"),
+                ("cache.enable_metrics", "false"),
+                ("cache.enable_health_checks", "false"),
+            ],
+            Self::Staging => &[],
+            Self::Production => &[
+                ("redis.max_connections", "50"),
+                ("cache.l1_size", "2000"),
+                ("cache.enable_l1_cache", "true"),
+                ("cache.enable_event_driven_invalidation", "true"),
+                ("cache.enable_compression", "true"),
+                ("cache.enable_metrics", "true"),
+                ("cache.enable_health_checks", "true"),
+                ("cache.enable_tls", "true"),
+                ("cache.require_auth", "true"),
+            ],
+        }
+    }
+}
+
+/// Where in the hierarchy of a deployment a node stands; gives the size of its L1 unless that is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CacheTier {
+    /// Near the users.
+    Edge,
+    /// One for a region.
+    Regional,
+    /// One for all.
+    Global,
+}
+
+impl CacheTier {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Edge, Self::Regional, Self::Global];
+
+    /// The name that a configuration uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Edge => "edge",
+            Self::Regional => "regional",
+            Self::Global => "global",
+        }
+    }
+
+    pub(crate) fn l1_size(self) -> &'static str {
+        match self {
+            Self::Edge => "500",
+            Self::Regional => "2000",
+            Self::Global => "5000",
+        }
+    }
+}
+
+/// Finds a name among some, whatever its case.
+pub(crate) fn by_name<T: Copy>(all: &[T], name: fn(T) -> &'static str, typed: &str) -> Result<T, String> {
+    let found = all.iter().copied().find(|item| name(*item).eq_ignore_ascii_case(typed.trim()));
+    found.ok_or_else(|| {
+        let names: Vec<&str> = all.iter().map(|item| name(*item)).collect();
+        format!("must be one of {}", names.join(", "))
+    })
+}

@@ -1,0 +1,66 @@
+//! What concerns more than one value: clear, invalidate.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::response::Response;
+use cache_api::{ClearRequest, InvalidateRequest, Target};
+use cache_events::{EventKind, Scope};
+use cache_tiered::EventDraft;
+use tracing::info;
+
+use super::App;
+use super::entries::{acknowledged, received};
+use super::problem::Problem;
+
+/// `POST /cache/clear`: everything, or one cache type.
+pub(crate) async fn clear(
+    Extension(app): Extension<Arc<App>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let request = ClearRequest::parse(&received(body)?)?;
+    let scope = match &request.cache_type {
+        Some(name) => Scope::Namespace(app.cache_type(name)?.settings.namespace.clone()),
+        None => Scope::All,
+    };
+    let reason = request.reason.unwrap_or_else(|| "cleared over HTTP".to_owned());
+    publish(&app, vec![scope], reason).await
+}
+
+/// `POST /cache/invalidate`: a resource, a tag or a pattern.
+pub(crate) async fn invalidate(
+    Extension(app): Extension<Arc<App>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let request = InvalidateRequest::parse(&received(body)?)?;
+    let namespace = |name: &str| app.cache_type(name).map(|plan| plan.settings.namespace.clone());
+    let scopes = match request.target {
+        Target::Resource { cache_type, resource } => {
+            vec![Scope::Resource { namespace: namespace(&cache_type)?, resource }]
+        }
+        Target::Tag { cache_type, tag } => {
+            cache_type.as_deref().map(namespace).transpose()?;
+            vec![Scope::Tag(tag)]
+        }
+        Target::Pattern { cache_type: Some(name), pattern } => {
+            vec![Scope::Pattern { namespace: namespace(&name)?, pattern }]
+        }
+        Target::Pattern { cache_type: None, pattern } => {
+            let all = app.cache().namespaces().cloned();
+            all.map(|namespace| Scope::Pattern { namespace, pattern: pattern.clone() }).collect()
+        }
+    };
+    let reason = request.reason.unwrap_or_else(|| "invalidated over HTTP".to_owned());
+    publish(&app, scopes, reason).await
+}
+
+async fn publish(app: &App, scopes: Vec<Scope>, reason: String) -> Result<Response, Problem> {
+    let told: Vec<String> = scopes.iter().map(Scope::to_string).collect();
+    let told = told.join(", ");
+    let draft = EventDraft::new(EventKind::MANUAL_INVALIDATION, told.clone()).reason(reason.clone());
+    let written = app.cache().publish(scopes.into_iter().fold(draft, EventDraft::touching)).await?;
+    info!(scopes = told, reason, "invalidated on request");
+    Ok(acknowledged(written))
+}

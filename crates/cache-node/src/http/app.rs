@@ -1,0 +1,66 @@
+//! What all routes share.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::http::StatusCode;
+use cache_events::Namespace;
+use cache_tiered::{JsonCache, TieredCache};
+
+use super::problem::Problem;
+use crate::assembly::Shared;
+use crate::config::{CacheTypePlan, NodeConfig};
+
+/// What all routes share.
+pub struct App {
+    cache: TieredCache,
+    shared: Shared,
+    config: NodeConfig,
+    stopping: AtomicBool,
+}
+
+impl App {
+    /// The interface to a cache.
+    pub fn new(cache: TieredCache, shared: Shared, config: NodeConfig) -> Self {
+        Self { cache, shared, config, stopping: AtomicBool::new(false) }
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> &TieredCache {
+        &self.cache
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &NodeConfig {
+        &self.config
+    }
+
+    /// Says that the node is about to stop: health is told so while requests under way are finished.
+    pub fn stopping(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The cache type of a name.
+    pub(crate) fn cache_type(&self, name: &str) -> Result<&CacheTypePlan, Problem> {
+        self.config.cache_type(name).ok_or_else(|| {
+            let known: Vec<&str> =
+                self.config.cache_types.iter().map(|plan| plan.cache_type.as_str()).collect();
+            Problem::new(StatusCode::NOT_FOUND, format!("no cache type {name:?}"))
+                .field("cache_type")
+                .cure(format!("known are {}", known.join(", ")))
+        })
+    }
+
+    /// The values of a cache type, as JSON.
+    pub(crate) fn json(&self, namespace: &Namespace) -> Result<JsonCache, Problem> {
+        let found = self.cache.json(namespace.as_str());
+        found.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+    }
+}

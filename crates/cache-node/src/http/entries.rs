@@ -1,0 +1,124 @@
+//! One cached value: read, write, remove.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{Path, RawQuery};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use cache_api::headers;
+use cache_events::Scope;
+use cache_tiered::{Answer, ReadOptions, WriteOptions, Written};
+use serde_json::Value;
+
+use super::problem::Problem;
+use super::{App, request};
+
+type Place = Result<Path<(String, String)>, PathRejection>;
+
+/// `GET /cache/{cache_type}/{resource}?name=value…`
+pub(crate) async fn read(
+    Extension(app): Extension<Arc<App>>,
+    place: Place,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (cache_type, resource) = checked(place)?;
+    let plan = app.cache_type(&cache_type)?;
+    let key = request::key(&plan.settings.namespace, &resource, query.as_deref())?;
+    let options = ReadOptions { ttl: request::ttl(&headers)?, ..ReadOptions::default() };
+    let miss = |why: &str| Problem::new(StatusCode::NOT_FOUND, format!("{why}: {key}"));
+    let Some(answer) = app.json(&plan.settings.namespace)?.get(&key, &options).await? else {
+        return Err(miss("nothing is cached under this key"));
+    };
+    let mut response = match &answer.value {
+        Some(value) => Json(&**value).into_response(),
+        None => miss("it is known that there is none").into_response(),
+    };
+    response.headers_mut().extend(freshness(&answer));
+    Ok(response)
+}
+
+/// `PUT /cache/{cache_type}/{resource}?name=value…`
+pub(crate) async fn write(
+    Extension(app): Extension<Arc<App>>,
+    place: Place,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let (cache_type, resource) = checked(place)?;
+    let plan = app.cache_type(&cache_type)?;
+    let key = request::key(&plan.settings.namespace, &resource, query.as_deref())?;
+    let options = WriteOptions {
+        ttl: request::ttl(&headers)?,
+        tags: request::tags(&headers)?,
+        ..WriteOptions::default()
+    };
+    let body = received(body)?;
+    let value: Value = serde_json::from_slice(&body)
+        .map_err(|error| Problem::bad("body", format!("the body is not JSON: {error}")))?;
+    let written = app.json(&plan.settings.namespace)?.put(&key, value, &options).await?;
+    Ok(acknowledged(written))
+}
+
+/// `DELETE /cache/{cache_type}/{resource}`: the resource with all its parameters.
+pub(crate) async fn remove(Extension(app): Extension<Arc<App>>, place: Place) -> Result<Response, Problem> {
+    let (cache_type, resource) = checked(place)?;
+    let namespace = app.cache_type(&cache_type)?.settings.namespace.clone();
+    // For its checks of what a resource may be.
+    request::key(&namespace, &resource, None)?;
+    let written = app.cache().invalidate(Scope::Resource { namespace, resource }, "DELETE over HTTP").await?;
+    Ok(acknowledged(written))
+}
+
+/// The answer to a write.
+pub(crate) fn acknowledged(written: Written) -> Response {
+    let token = written.token;
+    // A token over more partitions than a header can carry stands in the body alone.
+    let header = token.fits().then(|| HeaderValue::try_from(token.to_string()).ok()).flatten();
+    let mut response = Json(cache_api::Written { token }).into_response();
+    if let Some(header) = header {
+        response.headers_mut().insert(HeaderName::from_static(headers::CACHE_TOKEN), header);
+    }
+    response
+}
+
+/// The body, if it arrived whole and was not too long.
+pub(crate) fn received(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
+    body.map_err(|rejection| {
+        let problem = Problem::new(rejection.status(), rejection.body_text()).field("body");
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => problem.cure("send less, or raise cache.body_bytes_max"),
+            _ => problem,
+        }
+    })
+}
+
+fn checked(place: Place) -> Result<(String, String), Problem> {
+    let Path(place) = place.map_err(|rejection| Problem::bad("path", rejection.body_text()))?;
+    Ok(place)
+}
+
+/// What is known about the freshness of an answer.
+fn freshness(answer: &Answer<Value>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let text = HeaderName::from_static;
+    headers.insert(text(headers::CACHE_TIER), HeaderValue::from_static(answer.tier.as_str()));
+    headers.insert(header::AGE, HeaderValue::from(answer.age().as_secs()));
+    // A lag that long means that nothing is known.
+    if answer.lag() < LAG_TOLD_MAX
+        && let Ok(lag) = u64::try_from(answer.lag().as_millis())
+    {
+        headers.insert(text(headers::CACHE_LAG_MS), HeaderValue::from(lag));
+    }
+    if answer.stale {
+        headers.insert(text(headers::CACHE_STALE), HeaderValue::from_static("true"));
+    }
+    headers
+}
+
+const LAG_TOLD_MAX: Duration = Duration::from_secs(365 * 24 * 3600);

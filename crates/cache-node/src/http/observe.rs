@@ -1,0 +1,183 @@
+//! How the node is, and what it counted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use cache_api::{Health, LatencyStats, NamespaceStats, Stats, Status};
+use cache_redis::RedisInfo;
+use cache_tiered::Latency;
+
+use super::App;
+
+/// How long health waits for Redis: a probe of health must not hang where Redis hangs.
+const PROBE_MAX: Duration = Duration::from_millis(400);
+
+/// `GET /health`
+pub(crate) async fn health(Extension(app): Extension<Arc<App>>) -> (StatusCode, Json<Health>) {
+    let health = app.health(true).await;
+    let status = match health.status {
+        Status::Healthy | Status::Degraded => StatusCode::OK,
+        Status::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, Json(health))
+}
+
+/// `GET /cache/stats`
+pub(crate) async fn stats(Extension(app): Extension<Arc<App>>) -> Json<Stats> {
+    Json(app.stats().await)
+}
+
+impl App {
+    /// How the node is, with its statistics or without.
+    pub async fn health(&self, with_stats: bool) -> Health {
+        let (redis_connected, stats) = tokio::join!(self.redis_answers(), async {
+            if with_stats { Some(self.stats().await) } else { None }
+        });
+        let cache = self.cache().health();
+        let identity = &self.config().identity;
+        let (status, error) = verdict(&cache, redis_connected, self.is_stopping());
+        Health {
+            status,
+            node_id: identity.id.to_string(),
+            region: identity.region.clone(),
+            datacenter: identity.datacenter.clone(),
+            transport: self.shared().transport.kind().to_owned(),
+            redis_connected,
+            pubsub_active: cache.subscribed && cache.live,
+            event_queue_size: cache.outbox as u64,
+            last_event_age: cache.last_event_age.map(|age| age.as_secs_f64()),
+            cache_stats: stats,
+            error,
+        }
+    }
+
+    async fn redis_answers(&self) -> Option<bool> {
+        let redis = self.shared().redis.as_ref()?;
+        Some(tokio::time::timeout(PROBE_MAX, redis.ping()).await.is_ok_and(|pong| pong.is_ok()))
+    }
+
+    async fn redis_info(&self) -> Option<RedisInfo> {
+        let redis = self.shared().redis.as_ref().filter(|_| self.config().enable_metrics)?;
+        tokio::time::timeout(PROBE_MAX, redis.info()).await.ok()?.ok()
+    }
+
+    /// What the node counted.
+    pub async fn stats(&self) -> Stats {
+        let redis = self.redis_info().await;
+        let spaces = self.cache().stats();
+        let (health, clock) = (self.cache().health(), self.cache().clock());
+        let sum = |of: fn(&cache_tiered::NamespaceStats) -> u64| {
+            spaces.iter().map(|(_, stats)| of(stats)).sum::<u64>()
+        };
+        let reads = sum(|stats| stats.reads);
+        let (l1_hits, l2_hits) = (sum(|stats| stats.l1_hits), sum(|stats| stats.l2_hits));
+        let hits = (l1_hits + l2_hits).min(reads);
+        let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
+        let (l1, l2) = self.cache().latencies();
+        let last_event = health.last_event_age.map(|age| clock.wall().saturating_sub(age.as_millis() as u64));
+        let cache_type = |namespace: &str| {
+            self.config()
+                .cache_type(namespace)
+                .map_or_else(|| namespace.to_owned(), |plan| plan.cache_type.clone())
+        };
+        let table = |(namespace, stats): &(cache_events::Namespace, _)| {
+            (namespace.to_string(), namespace_stats(cache_type(namespace.as_str()), stats))
+        };
+        Stats {
+            cache_hits: hits,
+            cache_misses: reads - hits,
+            cache_hit_ratio: ratio(hits, reads),
+            avg_response_time_ms: mean_ms(&[(l1_hits, l1), (l2_hits, l2)]),
+            events_processed: self.cache().view().counters().applied,
+            invalidations: sum(|stats| stats.invalidations),
+            last_event_time: last_event.and_then(rfc3339),
+            event_propagation_latency_ms: None,
+            l1_cache_size: sum(|stats| stats.l1_entries as u64),
+            l1_cache_max_size: sum(|stats| stats.l1_entries_max as u64),
+            memory_utilization: ratio(sum(|stats| stats.l1_bytes), sum(|stats| stats.l1_bytes_max)),
+            redis_memory_used_mb: redis.as_ref().map(|info| info.used_memory_bytes as f64 / 1e6),
+            redis_connected_clients: redis.as_ref().map(|info| info.connected_clients),
+            namespaces: spaces.iter().map(table).collect::<BTreeMap<_, _>>(),
+        }
+    }
+}
+
+fn verdict(
+    cache: &cache_tiered::Health,
+    redis_connected: Option<bool>,
+    stopping: bool,
+) -> (Status, Option<String>) {
+    if stopping {
+        return (Status::Unhealthy, Some("the node is stopping".to_owned()));
+    }
+    if let Some(why) = &cache.fenced {
+        return (Status::Unhealthy, Some(format!("fenced off from the shared tier: {why}")));
+    }
+    let mut wrong = Vec::new();
+    if redis_connected == Some(false) {
+        wrong.push("Redis does not answer".to_owned());
+    }
+    if !cache.subscribed {
+        wrong.push("not subscribed to invalidations".to_owned());
+    }
+    if !cache.live {
+        let states: Vec<String> =
+            cache.states.iter().map(|state| format!("{state:?}").to_lowercase()).collect();
+        wrong.push(format!("not at the head of the log ({})", states.join(", ")));
+    }
+    if cache.outbox > 0 {
+        wrong.push(format!("{} invalidations wait for the shared tier", cache.outbox));
+    }
+    if wrong.is_empty() { (Status::Healthy, None) } else { (Status::Degraded, Some(wrong.join("; "))) }
+}
+
+fn rfc3339(unix_ms: u64) -> Option<String> {
+    Some(jiff::Timestamp::from_millisecond(i64::try_from(unix_ms).ok()?).ok()?.to_string())
+}
+
+/// The mean over hits of several tiers, each with its own sampled mean.
+fn mean_ms(tiers: &[(u64, Latency)]) -> Option<f64> {
+    let measured = tiers.iter().filter_map(|(hits, latency)| Some((*hits as f64, latency.mean? as f64)));
+    let (hits, total) = measured.fold((0.0, 0.0), |(hits, total), (n, mean)| (hits + n, total + n * mean));
+    (hits > 0.0).then(|| total / hits / 1e6)
+}
+
+fn namespace_stats(cache_type: String, stats: &cache_tiered::NamespaceStats) -> NamespaceStats {
+    NamespaceStats {
+        cache_type,
+        reads: stats.reads,
+        l1_hits: stats.l1_hits,
+        l1_misses: stats.l1_misses,
+        l2_hits: stats.l2_hits,
+        l2_misses: stats.l2_misses,
+        l2_errors: stats.l2_errors,
+        records_refused: stats.records_refused,
+        loads: stats.loads,
+        load_errors: stats.load_errors,
+        fills_refused: stats.fills_refused,
+        stale_served: stats.stale_served,
+        writes: stats.writes,
+        invalidations: stats.invalidations,
+        evicted: stats.l1_evicted,
+        expired: stats.l1_expired,
+        l1_entries: stats.l1_entries as u64,
+        l1_entries_max: stats.l1_entries_max as u64,
+        l1_bytes: stats.l1_bytes,
+        l1_bytes_max: stats.l1_bytes_max,
+        l1_latency: latency_stats(stats.l1_latency),
+        l2_latency: latency_stats(stats.l2_latency),
+    }
+}
+
+fn latency_stats(latency: Latency) -> LatencyStats {
+    let us = |ns: Option<u64>| ns.map(|ns| ns as f64 / 1e3);
+    LatencyStats {
+        samples: latency.samples,
+        p50_us: us(latency.p50),
+        p99_us: us(latency.p99),
+        mean_us: us(latency.mean),
+    }
+}

@@ -1,0 +1,147 @@
+//! A node from start to stop.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use cache_api::Status;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::assembly::{self, Shared};
+use crate::config::NodeConfig;
+use crate::http::{self, App};
+
+/// How long requests under way may still take once the node stops.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A node that listens but does not answer yet.
+pub struct Node {
+    app: Arc<App>,
+    listener: TcpListener,
+}
+
+impl Node {
+    /// Takes the address and starts the cache. A Redis that is away is no error: the node is degraded until it comes.
+    ///
+    /// # Errors
+    /// The address cannot be taken, or settings contradict each other.
+    pub async fn start(config: NodeConfig) -> anyhow::Result<Self> {
+        let listen = &config.http.listen;
+        let listener = TcpListener::bind(listen.as_str()).await.with_context(|| {
+            format!("cannot listen on {listen}: is it in use, or not an address of this machine? Choose another with --listen")
+        })?;
+        let shared = Shared::of(&config.backing)?;
+        let cache = assembly::start(&config, &shared)?;
+        Ok(Self { app: Arc::new(App::new(cache, shared, config)), listener })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The operating system does not say.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Answers requests until `shutdown` is cancelled, then finishes those under way and stops the cache.
+    ///
+    /// # Errors
+    /// The listener failed.
+    pub async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Self { app, listener } = self;
+        let tasks = TaskTracker::new();
+        if let Some(every) = app.config().health_check_every {
+            tasks.spawn(watch_health(app.clone(), every, shutdown.clone()));
+        }
+        let stopping = {
+            let (app, shutdown) = (app.clone(), shutdown.clone());
+            async move {
+                shutdown.cancelled().await;
+                app.stopping();
+            }
+        };
+        let server = axum::serve(listener, http::router(app.clone())).with_graceful_shutdown(stopping);
+        let too_long = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        let served = tokio::select! {
+            served = server.into_future() => served.context("the HTTP listener failed"),
+            () = too_long => {
+                warn!("requests were still open after {GRACE:?}; they are cut off");
+                Ok(())
+            }
+        };
+        shutdown.cancel();
+        tasks.close();
+        tasks.wait().await;
+        app.cache().stop().await;
+        info!("stopped");
+        served
+    }
+}
+
+/// Runs a node until `shutdown` is cancelled. Says on stdout where it listens.
+///
+/// # Errors
+/// As [`Node::start`] and [`Node::serve`].
+pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
+    config.warnings.iter().for_each(|warning| warn!("{warning}"));
+    let (id, backing) = (config.identity.id.clone(), config.backing.to_string());
+    let node = Node::start(config).await?;
+    let address = node.address()?;
+    info!(node = %id, %address, transport = backing, "serving");
+    // Whoever starts the node may have closed its end.
+    let _ = writeln!(std::io::stdout(), "listening on http://{address}");
+    node.serve(shutdown).await
+}
+
+use std::future::IntoFuture;
+
+/// A token that SIGTERM and SIGINT cancel. A second signal ends the process at once.
+///
+/// # Errors
+/// The operating system refuses.
+pub fn shutdown_on_signals() -> std::io::Result<CancellationToken> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let shutdown = CancellationToken::new();
+    let cancelled = shutdown.clone();
+    #[expect(clippy::disallowed_methods, reason = "lives as long as the process; nothing waits for it")]
+    tokio::spawn(async move {
+        for round in 0.. {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            if round > 0 {
+                std::process::exit(130);
+            }
+            cancelled.cancel();
+        }
+    });
+    Ok(shutdown)
+}
+
+/// Looks at the node's health now and then, and logs when it changes.
+async fn watch_health(app: Arc<App>, every: Duration, shutdown: CancellationToken) {
+    let mut before = None;
+    loop {
+        let health = app.health(false).await;
+        if before.replace(health.status) != Some(health.status) {
+            match (health.status, health.error) {
+                (Status::Healthy, _) => info!("healthy"),
+                (status, error) => warn!(?status, error = error.unwrap_or_default(), "not healthy"),
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(every) => {}
+        }
+    }
+}

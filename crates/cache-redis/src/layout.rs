@@ -25,17 +25,26 @@ const CUT: char = '#';
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     prefix: String,
-    db: u32,
-    partitions: u32,
+    /// One for each partition, spelled once: every command needs them.
+    parts: Vec<Part>,
 }
 
 impl Layout {
     pub(crate) fn new(prefix: &str, db: u32, partitions: u32) -> Self {
-        Self { prefix: prefix.to_owned(), db, partitions }
+        let part = |partition| Part {
+            stem: format!("{prefix}:{{{partition}}}:"),
+            channel: format!("{prefix}:{db}:{{{partition}}}:ch"),
+        };
+        Self { prefix: prefix.to_owned(), parts: (0..partitions).map(part).collect() }
     }
 
     pub(crate) fn partitions(&self) -> u32 {
-        self.partitions
+        self.parts.len() as u32
+    }
+
+    /// What all names of the deployment begin with.
+    pub(crate) fn stem(&self) -> String {
+        format!("{}:", self.prefix)
     }
 
     /// Under which name all nodes of the deployment say what they agree on.
@@ -45,16 +54,12 @@ impl Layout {
 
     /// What all nodes of a deployment must agree on. Another text in Redis means: not our data.
     pub(crate) fn fingerprint(&self) -> String {
-        format!("edgecache protocol=1 partitions={} tags=number masters=1", self.partitions)
+        format!("edgecache protocol=1 partitions={} tags=number masters=1", self.parts.len())
     }
 
-    pub(crate) fn channel(&self, partition: Partition) -> String {
-        format!("{}:{}:{{{partition}}}:ch", self.prefix, self.db)
-    }
-
-    /// The names in one partition.
-    pub(crate) fn part(&self, partition: Partition) -> Part {
-        Part { stem: format!("{}:{{{partition}}}:", self.prefix), channel: self.channel(partition) }
+    /// The names in one partition, which must be below [`partitions`](Self::partitions).
+    pub(crate) fn part(&self, partition: Partition) -> &Part {
+        &self.parts[partition.index()]
     }
 }
 
@@ -63,6 +68,18 @@ impl Layout {
 pub(crate) struct Part {
     stem: String,
     pub(crate) channel: String,
+}
+
+/// A text that stands for itself in a glob.
+pub(crate) fn glob_escaped(text: &str) -> String {
+    let mut glob = String::new();
+    for c in text.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^' | '-') {
+            glob.push('\\');
+        }
+        glob.push(c);
+    }
+    glob
 }
 
 /// The names of a key.
@@ -107,14 +124,7 @@ impl Part {
 
     /// The glob of all records and leases of a namespace.
     pub(crate) fn glob(&self, namespace: &Namespace) -> String {
-        let mut glob = String::new();
-        for c in self.stem.chars() {
-            if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^' | '-') {
-                glob.push('\\');
-            }
-            glob.push(c);
-        }
-        glob + "[vw]:" + namespace.as_str() + "/*"
+        glob_escaped(&self.stem) + "[vw]:" + namespace.as_str() + "/*"
     }
 
     /// What a name that the glob found says: the text behind `v:` or `w:`.
@@ -164,7 +174,7 @@ mod tests {
     use super::*;
 
     fn part() -> Part {
-        Layout::new("ec", 3, 1).part(Partition(0))
+        Layout::new("ec", 3, 1).part(Partition(0)).clone()
     }
 
     #[test]
@@ -202,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_prefix_with_wildcards_is_taken_literally() {
-        let part = Layout::new("a*[b]", 0, 1).part(Partition(0));
+        let part = Layout::new("a*[b]", 0, 1).part(Partition(0)).clone();
         assert_eq!(part.glob(&Namespace::new("n").unwrap()), "a\\*\\[b\\]:{0}:[vw]:n/*");
     }
 }

@@ -77,6 +77,15 @@ impl RedisStore {
         Ok(RedisInfo::parse(reply::text(&info).unwrap_or_default(), reply::number(&keys).unwrap_or(0)))
     }
 
+    /// Removes everything that the deployment has in Redis: records, log, meta, fingerprint. For runs that leave nothing
+    /// behind; nodes that are still there see a new epoch.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was removed until then stays removed.
+    pub async fn remove_all(&self) -> Result<(), StoreError> {
+        sweep::everything(&self.dialer, &self.control).await.map_err(Fault::of_write)
+    }
+
     /// What goes on in this process.
     pub fn stats(&self) -> RedisStats {
         RedisStats {

@@ -53,8 +53,9 @@ impl Subscription {
             _ => {}
         };
         let link = dialer.dial(Some(Arc::new(sink))).await?;
-        let channels: Vec<String> =
-            (0..dialer.layout.partitions()).map(|p| dialer.layout.channel(Partition(p))).collect();
+        let channels: Vec<String> = (0..dialer.layout.partitions())
+            .map(|p| dialer.layout.part(Partition(p)).channel.clone())
+            .collect();
         let wait = dialer.config.connect_timeout;
         match timeout(wait, link.connection().subscribe(channels)).await {
             Ok(Ok(())) => {}

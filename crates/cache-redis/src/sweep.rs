@@ -10,7 +10,7 @@ use cache_events::{Key, Namespace, Partition, Pattern, Position};
 use crate::dial::Dialer;
 use crate::fault::Fault;
 use crate::lanes::Lanes;
-use crate::layout::is_cut;
+use crate::layout::{glob_escaped, is_cut};
 use crate::reply;
 
 /// Names that one SCAN looks at: some 100 µs of the server.
@@ -63,6 +63,28 @@ async fn pass(
             });
             cmd.arg(FLOOR_KEEP_MS);
             lanes.eval(script, &cmd).await?;
+        }
+        if next == 0 {
+            return Ok(());
+        }
+        cursor = next;
+    }
+}
+
+/// Removes every name of the deployment, data and structure alike.
+pub(crate) async fn everything(dialer: &Dialer, lanes: &Lanes) -> Result<(), Fault> {
+    let glob = glob_escaped(&dialer.layout.stem()) + "*";
+    let mut cursor = 0_u64;
+    loop {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(&glob).arg("COUNT").arg(SCAN_COUNT);
+        let (next, names) = page(lanes.run("SCAN", &scan).await?)?;
+        if !names.is_empty() {
+            let mut unlink = redis::cmd("UNLINK");
+            names.iter().for_each(|name| {
+                unlink.arg(name);
+            });
+            lanes.run("UNLINK", &unlink).await?;
         }
         if next == 0 {
             return Ok(());

@@ -29,9 +29,12 @@ local function millis() return math.floor(micros() / 1000) end
 
 -- Which life of which server this is: another after a restart, a promotion or (rarely) a lost backlog. Without it a
 -- server restored from an old snapshot would give the same positions to other events.
+-- Both ids have 40 digits. Plain finds, one call: a pattern walking over the text costs more than INFO itself.
 local function incarnation()
-  return redis.call('INFO', 'server'):match('run_id:(%x+)')
-    .. ':' .. redis.call('INFO', 'replication'):match('master_replid:(%x+)')
+  local info = redis.call('INFO', 'server', 'replication')
+  local _, run = info:find('run_id:', 1, true)
+  local _, replid = info:find('master_replid:', 1, true)
+  return info:sub(run + 1, run + 40) .. ':' .. info:sub(replid + 1, replid + 40)
 end
 
 -- A hint: the position in front of the envelope, as cache_events::wire::encode_hint writes it.
@@ -93,15 +96,16 @@ end
 local function append()
   local envelope, public, json = ARGV[8], ARGV[9], ARGV[10]
   M.s, M.b = M.s + 1, M.b + #envelope + 64
-  redis.call('HSET', META, 's', text(M.s), 'b', text(M.b))
-  redis.call('XADD', LOG, text(M.e) .. '-' .. text(M.s), 'd', envelope)
+  local e, s = text(M.e), text(M.s)
+  redis.call('HSET', META, 's', s, 'b', text(M.b))
+  redis.call('XADD', LOG, e .. '-' .. s, 'd', envelope)
   hint(envelope)
   if public ~= '' and json ~= '' then
     local members = json:sub(1, -2)
     if members ~= '{' then members = members .. ',' end
     redis.call('PUBLISH', public,
-      members .. '"epoch":' .. text(M.e) .. ',"sequence":' .. text(M.s) .. '}')
+      members .. '"epoch":' .. e .. ',"sequence":' .. s .. '}')
   end
   trim()
-  return { text(M.e), text(M.s) }
+  return { e, s }
 end

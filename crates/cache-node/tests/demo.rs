@@ -76,7 +76,7 @@ fn a_run_on_redis_at_full_speed_is_coherent_and_leaves_nothing_behind() {
     let arguments = ["--json", "--seconds", "3", "--speed", "max", "--feed", path, "--redis", &server.url()];
     let report = coherent(&demo(&arguments), "redis");
     assert!(number(&report, "events_published") > 100, "the short feed is repeated: {report}");
-    assert_eq!(format!("{:?}", server.command(&["DBSIZE"])), "Integer(0)");
+    assert_eq!(format!("{:?}", server.command(&["DBSIZE"])), "Int(0)");
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn name(index: usize) -> String {
 
 enum Server {
     Embedded(EmbeddedServer),
-    Redis(RedisConfig),
+    Redis(Box<RedisConfig>),
 }
 
 impl Server {
@@ -53,7 +53,8 @@ impl Server {
         Ok(match self {
             Self::Embedded(server) => (Arc::new(server.clone()), Arc::new(server.clone())),
             Self::Redis(config) => {
-                (Arc::new(RedisStore::new(config.clone())?), Arc::new(RedisTransport::new(config.clone())?))
+                let config = (**config).clone();
+                (Arc::new(RedisStore::new(config.clone())?), Arc::new(RedisTransport::new(config)?))
             }
         })
     }
@@ -74,7 +75,7 @@ impl World {
                 store.ready().await.with_context(|| {
                     format!("no Redis at {}: start one there, or leave --redis out", config.address())
                 })?;
-                (Server::Redis(config), Some(store))
+                (Server::Redis(Box::new(config)), Some(store))
             }
         };
         let ledger = Arc::new(MemoryLedger::new());
@@ -112,7 +113,7 @@ impl World {
             node.market.cache().stop().await;
         }
         if let Some(store) = self.redis
-            && let Err(error) = store.ping().await
+            && let Err(error) = store.remove_all().await
         {
             eprintln!("the keys of this run stay in Redis until they expire: {error}");
         }

@@ -13,8 +13,13 @@ pub struct Partition(pub u32);
 
 impl Partition {
     /// The partition of a resource hash when there are `partitions` (at least 1) of them.
+    #[inline]
     pub fn of(resource_hash: u64, partitions: u32) -> Self {
-        Self((resource_hash % u64::from(partitions.max(1))) as u32)
+        // One partition is the usual case, and a division is dear on the path of a hit.
+        if partitions <= 1 {
+            return Self(0);
+        }
+        Self((resource_hash % u64::from(partitions)) as u32)
     }
 
     /// The number as an index.

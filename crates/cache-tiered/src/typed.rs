@@ -132,7 +132,11 @@ impl<V: Cacheable> TypedCache<V> {
     /// # Errors
     /// [`ReadError::Degraded`] where the namespace is set to fail; [`ReadError::WrongNamespace`].
     pub async fn get(&self, key: &Key) -> Result<Option<Answer<V>>, ReadError> {
-        self.get_with(key, &ReadOptions::default()).await
+        // Not through `get_with`, which would copy the answer of a hit from one future into the other.
+        if let Some(answer) = self.resident(key) {
+            return Ok(Some(answer));
+        }
+        self.below_l1(key, &ReadOptions::default()).await
     }
 
     /// [`get`](Self::get) with wishes.
@@ -143,6 +147,10 @@ impl<V: Cacheable> TypedCache<V> {
         if let Some(answer) = self.space.resident(&self.core, key, options) {
             return Ok(Some(answer));
         }
+        self.below_l1(key, options).await
+    }
+
+    async fn below_l1(&self, key: &Key, options: &ReadOptions) -> Result<Option<Answer<V>>, ReadError> {
         self.missed(key)?;
         // Boxed, so that a hit does not carry the room for a miss.
         let found = Box::pin(self.space.find_in_l2(&self.core, key, options)).await;

@@ -1,2 +1,209 @@
-//! The project's own commands.
-fn main() {}
+//! The project's own commands: `cargo xtask ci`, `test`, `bench`, `it`, `tidy`.
+
+mod redis_server;
+mod steps;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use steps::{Command, Step};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own commands.")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// All that must hold before a change lands: format, lints, tidy, tests, documentation.
+    Ci,
+    /// Unit, integration and documentation tests; arguments go to the test runner.
+    Test {
+        /// For example `-p cache-l1`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Tests against a real Redis or Valkey server.
+    It {
+        /// Arguments for the test runner.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Benchmarks.
+    Bench {
+        /// One of the files in the folder `benches/benches`; all if left out.
+        name: Option<String>,
+        /// Fewer samples: enough to see that it works, not to quote.
+        #[arg(long)]
+        short: bool,
+        /// Arguments for the benchmark itself.
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// The rules of the house that no compiler knows: layers, absences, documents, lengths.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let steps = match Args::parse().task {
+        Task::Ci => Ok(ci()),
+        Task::Test { args } => Ok(vec![redis_step(), unit_tests("tests", &[], &args), doc_tests(&args)]),
+        Task::It { args } => {
+            Ok(vec![redis_step(), unit_tests("tests with real servers", WITH_SERVERS, &args)])
+        }
+        Task::Bench { name, short, args } => known_benches()
+            .and_then(|known| bench(name.as_deref(), &known, short, &args))
+            .map(|step| vec![step]),
+        Task::Tidy => Ok(vec![tidy_step()]),
+    };
+    match steps.and_then(|steps| steps::run(&steps)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The crates whose tests start servers.
+const WITH_SERVERS: &[&str] = &["cache-redis", "cache-tiered", "cache-node"];
+
+fn ci() -> Vec<Step> {
+    let mut steps = vec![
+        Step::command("format", Command::cargo(["fmt", "--all", "--", "--check"])),
+        Step::command(
+            "lints",
+            Command::cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+        ),
+        tidy_step(),
+        redis_step(),
+        unit_tests("tests", &[], &[]),
+        doc_tests(&[]),
+        Step::command(
+            "documentation",
+            Command::cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
+        ),
+    ];
+    steps.push(match steps::cargo_has("deny") {
+        true => Step::command("licences and advisories", Command::cargo(["deny", "check"])),
+        false => Step::skipped("licences and advisories", "cargo-deny is not installed"),
+    });
+    steps
+}
+
+fn tidy_step() -> Step {
+    Step::inner("tidy", "cargo xtask tidy", tidy::run)
+}
+
+fn redis_step() -> Step {
+    Step::inner("redis server", "command -v redis-server valkey-server", redis_server::find_or_install)
+}
+
+/// By nextest where it is installed, which runs tests of all crates side by side.
+fn unit_tests(name: &'static str, packages: &[&str], args: &[String]) -> Step {
+    let nextest = steps::cargo_has("nextest");
+    let mut command =
+        Command::cargo(if nextest { &["nextest", "run"][..] } else { &["test", "--all-targets"] });
+    command.push(packages.iter().flat_map(|package| ["-p", *package]));
+    if packages.is_empty() && !names_packages(args) {
+        command.push(["--workspace"]);
+    }
+    if !nextest {
+        // `cargo test` would run each benchmark once as a test.
+        command.args.retain(|arg| arg != "--all-targets");
+        command.push(["--lib", "--bins", "--tests"]);
+    }
+    command.push(args.iter().map(String::as_str));
+    Step::command(name, command)
+}
+
+fn doc_tests(args: &[String]) -> Step {
+    let mut command = Command::cargo(["test", "--doc"]);
+    if !names_packages(args) {
+        command.push(["--workspace"]);
+        return Step::command("documentation tests", command);
+    }
+    // Filters are for the other runner; packages are for both.
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        if arg == "-p" || arg == "--package" {
+            command.push([arg.as_str()].into_iter().chain(rest.next().map(String::as_str)));
+        }
+    }
+    Step::command("documentation tests", command)
+}
+
+fn names_packages(args: &[String]) -> bool {
+    args.iter().any(|arg| arg == "-p" || arg == "--package")
+}
+
+/// All benchmarks are named one by one: the library's empty test harness would not know their options.
+fn bench(name: Option<&str>, known: &[String], short: bool, args: &[String]) -> Result<Step> {
+    let names: Vec<&str> = match name {
+        Some(name) if known.iter().any(|known| known == name) => vec![name],
+        Some(name) => bail!("there is no benchmark {name:?}; there are: {}", known.join(", ")),
+        None => known.iter().map(String::as_str).collect(),
+    };
+    let mut command = Command::cargo(["bench", "-p", "edgecache-benches"]);
+    command.push(names.into_iter().flat_map(|name| ["--bench", name]));
+    if short || !args.is_empty() {
+        command.push(["--"]);
+        command.push(short.then_some("--quick"));
+        command.push(args.iter().map(String::as_str));
+    }
+    Ok(Step::command("benchmarks", command))
+}
+
+fn known_benches() -> Result<Vec<String>> {
+    let folder = steps::root()?.join("benches/benches");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        names.extend(name.strip_suffix(".rs").map(str::to_owned));
+    }
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(step: &Step) -> String {
+        step.repeat()
+    }
+
+    #[test]
+    fn arguments_reach_both_test_runners() {
+        let args = ["-p", "cache-l1", "evict"].map(str::to_owned);
+        assert!(line(&unit_tests("t", &[], &args)).ends_with("-p cache-l1 evict"));
+        assert_eq!(line(&doc_tests(&args)), "cargo test --doc -p cache-l1");
+        assert_eq!(line(&doc_tests(&[])), "cargo test --doc --workspace");
+        assert!(!line(&unit_tests("t", &[], &args)).contains("--workspace"));
+        assert!(line(&unit_tests("t", &[], &[])).contains("--workspace"));
+    }
+
+    #[test]
+    fn a_benchmark_is_named_and_shortened() {
+        let known = ["hit", "propagation"].map(str::to_owned);
+        let line = |name, short, args: &[String]| bench(name, &known, short, args).map(|step| step.repeat());
+        let all = "cargo bench -p edgecache-benches --bench hit --bench propagation";
+        assert_eq!(line(None, false, &[]).unwrap(), all);
+        let short = line(Some("hit"), true, &["l1".to_owned()]).unwrap();
+        assert_eq!(short, "cargo bench -p edgecache-benches --bench hit -- --quick l1");
+        assert!(line(Some("hti"), false, &[]).unwrap_err().to_string().contains("hit, propagation"));
+    }
+
+    #[test]
+    fn the_arguments_parse() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+        assert!(Args::try_parse_from(["xtask", "test", "-p", "cache-l1"]).is_ok());
+        assert!(Args::try_parse_from(["xtask", "bench", "hit", "--short", "--", "--noplot"]).is_ok());
+        assert!(Args::try_parse_from(["xtask", "publish"]).is_err());
+    }
+}

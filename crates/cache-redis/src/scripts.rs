@@ -63,7 +63,7 @@ scripts! {
     ginval = ["common", "ginval"];
     flush = ["common", "flush"];
     lease = ["common", "record", "lease"];
-    fill = ["record", "fill"];
+    fill = ["fill"];
     release = ["release"];
     put = ["common", "record", "put"];
     putv = ["common", "record", "putv"];

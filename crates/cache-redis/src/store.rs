@@ -193,11 +193,10 @@ impl Store for RedisStore {
         record: Bytes,
         ttl: Duration,
     ) -> Result<bool, StoreError> {
-        let part = self.dialer.layout.part(key.partition(self.partitions()));
-        let names = part.key(key);
+        let names = self.dialer.layout.part(key.partition(self.partitions())).key(key);
         let script = &self.dialer.scripts.fill;
-        let mut cmd = script.call(4);
-        cmd.arg(part.meta()).arg(names.value).arg(names.lease).arg(names.stamp);
+        let mut cmd = script.call(2);
+        cmd.arg(names.value).arg(names.lease);
         cmd.arg(&token.0).arg(&*record).arg(millis(ttl));
         let answer = self.data.eval(script, &cmd).await.map_err(Fault::of_write)?;
         Ok(answer == Value::Int(1))

@@ -4,12 +4,15 @@
 -- Answers { V record | L granted | B busy ms | H hold ms, epoch, sequence, server ms, stamp or '', record or ms }.
 ensure()
 local stamp = redis.call('GET', KEYS[5])
+local last = parse(stamp)
+-- Sequences of another epoch say nothing.
+if last and last.e ~= M.e then stamp = nil end
 local function answer(tag, what)
   return { tag, text(M.e), text(M.s), text(millis()), stamp or '', what }
 end
 if ARGV[10] == '0' then
   local value = redis.call('GET', KEYS[3])
-  if value and not dead(header(value), M.e, parse(stamp)) then return answer('V', value) end
+  if value and not dead(header(value), M.e, last) then return answer('V', value) end
 end
 local holder = redis.call('GET', KEYS[4])
 -- The same token again: the first answer was lost on the way.

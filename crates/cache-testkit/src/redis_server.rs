@@ -1,0 +1,272 @@
+//! A real Redis for one test.
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::resp::{self, Reply};
+
+/// Names the server program, if it is not `redis-server` or `valkey-server` on the PATH.
+const BINARY_VARIABLE: &str = "REDIS_SERVER_BIN";
+
+/// How a [`RedisServer`] is started.
+#[derive(Debug, Clone, Default)]
+pub struct RedisServerOptions {
+    /// Password of the default user.
+    pub password: Option<String>,
+    /// Further arguments, for example `--maxmemory 10mb`.
+    pub args: Vec<String>,
+    /// Serve TLS on a second port as well, with these PEM files: certificate, key, CA.
+    pub tls: Option<[PathBuf; 3]>,
+}
+
+/// A real server on a free port of 127.0.0.1, in a folder of its own, without persistence. It ends with this value.
+#[derive(Debug)]
+pub struct RedisServer {
+    options: RedisServerOptions,
+    folder: TempDir,
+    port: u16,
+    tls_port: Option<u16>,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl RedisServer {
+    /// Starts a server.
+    ///
+    /// # Panics
+    /// If there is no server program (the message says what to install) or it does not start.
+    pub fn start() -> Self {
+        Self::start_with(RedisServerOptions::default())
+    }
+
+    /// Starts a server with options.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_with(options: RedisServerOptions) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let tls_port = options.tls.as_ref().map(|_| free_port());
+        let mut server = Self { options, folder, port: free_port(), tls_port, running: None };
+        // Another process may take the port between its choice and its use.
+        for attempt in 0.. {
+            match server.launch() {
+                Ok(()) => break,
+                Err(log) if attempt < 5 && log.contains("Address already in use") => {
+                    server.port = free_port();
+                    server.tls_port = server.tls_port.map(|_| free_port());
+                }
+                Err(log) => panic!("the Redis server did not start:\n{log}"),
+            }
+        }
+        server
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Where it listens with TLS.
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.tls_port.map(|port| (Ipv4Addr::LOCALHOST, port).into())
+    }
+
+    /// `redis://` URL, with the password.
+    pub fn url(&self) -> String {
+        match &self.options.password {
+            Some(password) => format!("redis://:{password}@{}", self.addr()),
+            None => format!("redis://{}", self.addr()),
+        }
+    }
+
+    /// The folder in which it runs and saves.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.running.as_ref().map(|running| running.child.id())
+    }
+
+    /// Sends one command on a new connection.
+    ///
+    /// # Panics
+    /// If there is no answer, or an error.
+    pub fn command(&self, parts: &[&str]) -> Reply {
+        let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
+        self.command_bytes(&parts)
+    }
+
+    /// Sends one command of bytes on a new connection.
+    ///
+    /// # Panics
+    /// If there is no answer, or an error.
+    pub fn command_bytes(&self, parts: &[&[u8]]) -> Reply {
+        match self.try_command(parts) {
+            Ok(Reply::Error(error)) => panic!("{}: {error}", String::from_utf8_lossy(parts[0])),
+            Ok(reply) => reply,
+            Err(error) => panic!("{}: {error}", String::from_utf8_lossy(parts[0])),
+        }
+    }
+
+    /// Sends one command on a new connection.
+    ///
+    /// # Errors
+    /// If there is no answer; an error of the server is an answer.
+    pub fn try_command(&self, parts: &[&[u8]]) -> std::io::Result<Reply> {
+        match &self.options.password {
+            Some(password) => resp::call(self.addr(), &[&[b"AUTH", password.as_bytes()], parts]),
+            None => resp::call(self.addr(), &[parts]),
+        }
+    }
+
+    /// Writes all data to disk; a later [`revive`](Self::revive) finds it as it is now.
+    pub fn save(&self) {
+        self.command(&["SAVE"]);
+    }
+
+    /// Ends the process with SIGKILL: nothing is saved, connections break.
+    pub fn kill(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            // A stopped process is killed as well.
+            let _ = running.child.kill();
+            let _ = running.child.wait();
+            if let Some(reader) = running.reader.take() {
+                let _ = reader.join();
+            }
+        }
+    }
+
+    /// Starts it again on the same port, with the data of the last [`save`](Self::save), if there was one.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn revive(&mut self) {
+        self.kill();
+        if let Err(log) = self.launch() {
+            panic!("the Redis server did not start again:\n{log}");
+        }
+    }
+
+    /// Kills it and starts it without data.
+    pub fn restart_empty(&mut self) {
+        self.kill();
+        let _ = std::fs::remove_file(self.folder.path().join("dump.rdb"));
+        self.revive();
+    }
+
+    /// Saves, kills, and starts it with its data.
+    pub fn restart_with_data(&mut self) {
+        self.save();
+        self.revive();
+    }
+
+    /// Stops the process (SIGSTOP): connections stay open and nothing is answered.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a paused process go on (SIGCONT).
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let running = self.running.as_ref().expect("the server runs");
+        kill_process(Pid::from_child(&running.child), signal).expect("a signal to our own child");
+    }
+
+    /// Starts the process and reads its log until it is ready; the log is the error.
+    fn launch(&mut self) -> Result<(), String> {
+        let mut command = Command::new(binary());
+        command
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "notice"])
+            .arg("--dir")
+            .arg(self.folder.path());
+        if let Some(password) = &self.options.password {
+            command.args(["--requirepass", password]);
+        }
+        if let (Some([cert, key, ca]), Some(port)) = (&self.options.tls, self.tls_port) {
+            command.args(["--tls-port", &port.to_string(), "--tls-auth-clients", "optional"]);
+            command.arg("--tls-cert-file").arg(cert).arg("--tls-key-file").arg(key);
+            command.arg("--tls-ca-cert-file").arg(ca);
+        }
+        command.args(&self.options.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().map_err(|error| error.to_string())?;
+        let mut lines = BufReader::new(child.stdout.take().expect("its output is piped"));
+        let log = Arc::new(Mutex::new(String::new()));
+        loop {
+            let mut line = String::new();
+            let read = lines.read_line(&mut line).unwrap_or(0);
+            log.lock().push_str(&line);
+            if line.contains("Ready to accept connections") {
+                break;
+            }
+            if read == 0 {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(log.lock().clone());
+            }
+        }
+        // Goes on reading, else the server would block on its own log.
+        let sink = log.clone();
+        let reader = std::thread::spawn(move || {
+            let mut line = String::new();
+            while matches!(lines.read_line(&mut line), Ok(read) if read > 0) {
+                sink.lock().push_str(&line);
+                line.clear();
+            }
+        });
+        self.running = Some(Running { child, log, reader: Some(reader) });
+        Ok(())
+    }
+
+    /// What the server wrote to its log since it was started last.
+    pub fn log(&self) -> String {
+        self.running.as_ref().map(|running| running.log.lock().clone()).unwrap_or_default()
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback");
+    listener.local_addr().expect("its address").port()
+}
+
+fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os(BINARY_VARIABLE) {
+        return path.into();
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let programs = ["redis-server", "valkey-server"];
+    std::env::split_paths(&folders)
+        .flat_map(|folder| programs.map(|program| folder.join(program)))
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| {
+            panic!(
+                "these tests need a real server: install redis-server or valkey-server (Debian: apt-get install \
+                 redis-server; macOS: brew install redis), or name one in {BINARY_VARIABLE}"
+            )
+        })
+}

@@ -1,0 +1,191 @@
+//! A client, and nodes to be asked: in this process or in one of their own.
+#![allow(dead_code, reason = "each test crate uses its part")]
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use ureq::Agent;
+
+/// Long enough for anything on a busy machine; a test that waits so long fails.
+pub(crate) const LONG: Duration = Duration::from_secs(15);
+
+/// One answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    headers: ureq::http::HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The field that the error names.
+    pub(crate) fn field(&self) -> &str {
+        self.body["field"].as_str().unwrap_or_default()
+    }
+
+    pub(crate) fn error(&self) -> String {
+        self.body["error"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// A client of one node.
+#[derive(Clone)]
+pub(crate) struct Client {
+    agent: Agent,
+    base: String,
+    token: Option<String>,
+}
+
+impl Client {
+    pub(crate) fn new(base: &str) -> Self {
+        let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(LONG)).build();
+        Self { agent: config.new_agent(), base: base.to_owned(), token: None }
+    }
+
+    pub(crate) fn with_token(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    pub(crate) fn try_ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Result<Answer, ureq::Error> {
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let mut response = match body {
+            Some(body) => self.agent.run(request.body(body).expect("a request"))?,
+            None => self.agent.run(request.body(()).expect("a request"))?,
+        };
+        let text = response.body_mut().read_to_string()?;
+        let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect(&text) };
+        Ok(Answer { status: response.status().as_u16(), headers: response.headers().clone(), body })
+    }
+
+    pub(crate) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Answer {
+        self.try_ask(method, path, headers, body).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, &[], None)
+    }
+
+    pub(crate) fn put(&self, path: &str, value: &Value) -> Answer {
+        self.ask("PUT", path, &[], Some(value.to_string().as_bytes()))
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> Answer {
+        self.ask("DELETE", path, &[], None)
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
+        self.ask("POST", path, &[], Some(body.to_string().as_bytes()))
+    }
+
+    /// Asks until the answer is as wanted; panics with the last one if it never is. Says how long it took.
+    pub(crate) fn until(&self, path: &str, what: &str, wanted: impl Fn(&Answer) -> bool) -> Duration {
+        let began = Instant::now();
+        loop {
+            let last = match self.try_ask("GET", path, &[], None) {
+                Ok(answer) if wanted(&answer) => return began.elapsed(),
+                other => other,
+            };
+            assert!(began.elapsed() < LONG, "{path} never showed {what}; the last answer was {last:?}");
+            std::thread::yield_now();
+        }
+    }
+
+    pub(crate) fn until_status(&self, status: &str) {
+        self.until("/health", status, |answer| answer.body["status"] == status);
+    }
+}
+
+/// A `cache-node serve` in a process of its own. Ends with this value.
+pub(crate) struct Serving {
+    child: Child,
+    pub(crate) client: Client,
+    pub(crate) base: String,
+    log: Option<JoinHandle<String>>,
+}
+
+impl Serving {
+    pub(crate) fn start(env: &[(&str, &str)]) -> Self {
+        Self::start_with(&["--listen", "127.0.0.1:0"], env)
+    }
+
+    pub(crate) fn start_with(arguments: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut child = command(arguments, env).spawn().expect("the binary starts");
+        let mut errors = child.stderr.take().expect("piped");
+        let log = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = errors.read_to_string(&mut text);
+            text
+        });
+        let mut line = String::new();
+        let _ = BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line);
+        let Some(base) = line.trim().strip_prefix("listening on ") else {
+            let _ = child.kill();
+            panic!("said {line:?} instead of where it listens: {}", log.join().expect("a log"));
+        };
+        Self { client: Client::new(base), base: base.to_owned(), child, log: Some(log) }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it with SIGKILL.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        let _ = self.child.wait();
+    }
+
+    /// Sends SIGTERM and waits; gives the exit status and the log.
+    pub(crate) fn terminate(mut self) -> (ExitStatus, String) {
+        let sent = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill runs");
+        assert!(sent.success());
+        let status = self.child.wait().expect("it ends");
+        (status, self.log.take().map(|log| log.join().expect("a log")).unwrap_or_default())
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The command, in an environment without settings of this machine.
+pub(crate) fn command(arguments: &[&str], env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cache-node"));
+    command.arg("serve").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if ["REDIS_", "CACHE_", "EDGE_NODE_"].iter().any(|prefix| name.starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
+    command.envs(env.iter().copied());
+    command
+}

@@ -288,7 +288,7 @@ impl Store for RedisStore {
         names.dedup();
         let script = &self.dialer.scripts.ginval;
         let mut cmd = self.appending(script, partition, &append, 0, |_| {});
-        cmd.arg(millis(keep.max(KEEP_MIN))).arg(self.dialer.config.groups_max).arg(names);
+        cmd.arg(millis(keep)).arg(self.dialer.config.groups_max).arg(names);
         self.appended(partition, self.control.eval(script, &cmd).await)
     }
 

@@ -1,0 +1,89 @@
+//! A server and what is connected to it.
+
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use cache_events::{Key, Namespace, NodeId, Partition, Position, Version};
+use cache_l2::{Append, LeaseAsk, LeaseToken, Store};
+use cache_redis::{RedisConfig, RedisStore, RedisTransport};
+use cache_testkit::RedisServer;
+
+/// Long enough that a busy machine is no reason to fail, and that no test waits for it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// The life of records and stamps.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+/// The only partition.
+pub(crate) const P0: Partition = Partition(0);
+
+/// Settings for a server, without haste.
+pub(crate) fn config(server: &RedisServer) -> RedisConfig {
+    RedisConfig {
+        operation_timeout: Duration::from_secs(5),
+        control_timeout: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(5),
+        ..RedisConfig::from_url(&server.url()).unwrap()
+    }
+}
+
+pub(crate) fn store(server: &RedisServer) -> RedisStore {
+    RedisStore::new(config(server)).unwrap()
+}
+
+pub(crate) fn transport(server: &RedisServer) -> RedisTransport {
+    RedisTransport::new(config(server)).unwrap()
+}
+
+pub(crate) fn key(resource: &str) -> Key {
+    Key::new(&Namespace::new("ns").unwrap(), resource).unwrap()
+}
+
+pub(crate) fn node(name: &str) -> NodeId {
+    NodeId::new(name).unwrap()
+}
+
+pub(crate) fn append(text: &'static str) -> Append {
+    append_from(Position::ZERO, text)
+}
+
+pub(crate) fn append_from(at: Position, text: &'static str) -> Append {
+    Append { at, payload: Bytes::from_static(text.as_bytes()), public: None }
+}
+
+pub(crate) fn ask(number: u8) -> LeaseAsk {
+    LeaseAsk { token: LeaseToken([number; 16]), ttl: LONG, refresh: false, at: Position::ZERO }
+}
+
+/// The header of a record, and some bytes behind it.
+pub(crate) fn record(origin: Position, version: u64, text: &str) -> Bytes {
+    let mut bytes = b"EC\x01\x00".to_vec();
+    bytes.extend(origin.epoch.to_be_bytes());
+    bytes.extend(origin.seq.to_be_bytes());
+    bytes.extend(version.to_be_bytes());
+    bytes.extend(text.as_bytes());
+    bytes.into()
+}
+
+/// Appends an event that removes nothing; says where it is.
+pub(crate) async fn event(store: &RedisStore) -> Position {
+    store.invalidate(P0, &Default::default(), append("event")).await.unwrap()
+}
+
+pub(crate) async fn put(store: &RedisStore, key: &Key, version: u64) -> Option<Position> {
+    let record = record(Position::ZERO, version, "value");
+    store.put_versioned(key, Version(version), record, LONG, append("put")).await.unwrap()
+}
+
+/// Tries until it works: for what a reconnection brings back.
+pub(crate) async fn eventually<T, E: std::fmt::Debug>(mut attempt: impl AsyncFnMut() -> Result<T, E>) -> T {
+    let tries = async {
+        loop {
+            match attempt().await {
+                Ok(done) => return done,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, tries).await.expect("it does not happen")
+}

@@ -1,19 +1,22 @@
 //! From an invalidation on one node to its drop on another, against a bare PUBLISH and its receipt with the same client.
 //!
 //! Both are timed from before the call to the moment at which the receiving side has it (the engine: after the entry was
-//! dropped). One after the other, rounds of both alternate, medians of the rounds are compared.
+//! dropped). Both have two subscribers, of which the second is timed, since node A hears its own hints too; in both the
+//! second one lives in a thread and runtime of its own, as nodes do. One after the other, rounds of both alternate,
+//! medians of the rounds are compared.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, cmd};
-use cache_events::{CacheEvent, NodeId, Partition, Position, wire};
+use cache_events::{CacheEvent, Namespace, NodeId, Partition, Position, wire};
 use cache_policy::PolicyKind;
 use cache_redis::{RedisConfig, RedisStore, RedisTransport};
 use cache_testkit::RedisServer;
 use cache_tiered::{NamespaceSettings, Observer, TieredCache};
 use edgecache_benches::{Value, median, node, now, quantile, quick, rounds, value};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -28,41 +31,70 @@ impl Observer for Watch {
     }
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let server = RedisServer::start();
-    let config = RedisConfig::from_url(&server.url())?;
-    let ports = || {
-        anyhow::Ok((
-            Arc::new(RedisStore::new(config.clone())?),
-            Arc::new(RedisTransport::new(config.clone())?),
-        ))
-    };
-    let (store, transport) = ports()?;
-    let (a, bench) = node("a", store, transport, 10_000).await?;
-    let (told, mut applied) = mpsc::channel(64);
-    let (store, transport) = ports()?;
-    let b = TieredCache::builder(NodeId::new("b")?, store, transport, |capacity| {
-        cache_policy::build(PolicyKind::Sieve, capacity)
-    })
-    .namespace::<Value>(NamespaceSettings::new(bench.namespace().clone()))
-    .observer(Arc::new(Watch { told }))
-    .start()?;
-    anyhow::ensure!(b.sync(PATIENCE).await, "node b did not join");
-    let on_b = b.namespace::<Value>("bench")?;
+type Ports = (Arc<RedisStore>, Arc<RedisTransport>);
 
-    // The bare peer: the same client, a push connection, and a payload as long as the hint of such an invalidation.
-    let client = Client::open(format!("{}/?protocol=resp3", server.url().trim_end_matches('/')))?;
-    let (pushed, mut received) = mpsc::channel::<Instant>(64);
+fn ports(config: &RedisConfig) -> anyhow::Result<Ports> {
+    Ok((Arc::new(RedisStore::new(config.clone())?), Arc::new(RedisTransport::new(config.clone())?)))
+}
+
+/// A push connection that tells when a message came.
+async fn listen(client: &Client, told: Option<mpsc::Sender<Instant>>) -> anyhow::Result<MultiplexedConnection> {
     let sink = move |push: PushInfo| {
-        if push.kind == PushKind::Message {
-            let _ = pushed.try_send(now());
+        if push.kind == PushKind::Message
+            && let Some(told) = &told
+        {
+            let _ = told.try_send(now());
         }
         Ok::<(), std::io::Error>(())
     };
     let listening = AsyncConnectionConfig::new().set_push_sender(sink);
     let mut listener = client.get_multiplexed_async_connection_with_config(&listening).await?;
     listener.subscribe("bare").await?;
+    Ok(listener)
+}
+
+/// The other side: node B and the bare listener, until `stop`.
+async fn other_side(
+    config: RedisConfig,
+    client: Client,
+    applied: mpsc::Sender<(Position, Instant)>,
+    received: mpsc::Sender<Instant>,
+    ready: oneshot::Sender<TieredCache>,
+    stop: oneshot::Receiver<()>,
+) -> anyhow::Result<()> {
+    let (store, transport) = ports(&config)?;
+    let b = TieredCache::builder(NodeId::new("b")?, store, transport, |capacity| {
+        cache_policy::build(PolicyKind::Sieve, capacity)
+    })
+    .namespace::<Value>(NamespaceSettings::new(Namespace::new("bench")?))
+    .observer(Arc::new(Watch { told: applied }))
+    .start()?;
+    anyhow::ensure!(b.sync(PATIENCE).await, "node b did not join");
+    let _listener = listen(&client, Some(received)).await?;
+    let _ = ready.send(b.clone());
+    let _ = stop.await;
+    b.stop().await;
+    Ok(())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let server = RedisServer::start();
+    let config = RedisConfig::from_url(&server.url())?;
+    let client = Client::open(format!("{}/?protocol=resp3", server.url().trim_end_matches('/')))?;
+    let (store, transport) = ports(&config)?;
+    let (a, bench) = node("a", store, transport, 10_000).await?;
+    let _first = listen(&client, None).await?;
+    let (told, mut applied) = mpsc::channel(64);
+    let (pushed, mut received) = mpsc::channel::<Instant>(64);
+    let (ready, is_ready) = oneshot::channel();
+    let (stop, stopped) = oneshot::channel();
+    let other = other_side(config.clone(), client.clone(), told, pushed, ready, stopped);
+    let thread = std::thread::spawn(move || -> anyhow::Result<()> {
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(other)
+    });
+    let b = is_ready.await?;
+    let on_b = b.namespace::<Value>("bench")?;
     let mut publisher = client.get_multiplexed_async_connection().await?;
     let payload = vec![7_u8; wire::HINT_PREFIX_BYTES + 110];
 
@@ -114,6 +146,7 @@ async fn main() -> anyhow::Result<()> {
     println!("| p50 | {bare50:.1} µs | {engine50:.1} µs | {:.2} |", engine50 / bare50);
     println!("| p99 | {bare99:.1} µs | {engine99:.1} µs | {:.2} |", engine99 / bare99);
     a.stop().await;
-    b.stop().await;
+    let _ = stop.send(());
+    thread.join().map_err(|_| anyhow::anyhow!("the other side panicked"))??;
     Ok(())
 }

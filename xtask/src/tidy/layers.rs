@@ -59,13 +59,13 @@ const WITHOUT: &[(&str, &[&[&str]])] = &[
     ("cache-bus", &[CLOCKS]),
 ];
 
-/// Libraries that only these packages may know.
+/// Libraries that only these packages may know. Benchmarks measure against the bare Redis client.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("figment", &["cache-node", "cache-cli", "cache-testkit", "xtask"]),
     ("bincode", &["cache-events", "cache-l2"]),
-    ("redis", &["cache-redis"]),
-    ("bb8", &["cache-redis"]),
-    ("bb8-redis", &["cache-redis"]),
+    ("redis", &["cache-redis", "edgecache-benches"]),
+    ("bb8", &["cache-redis", "edgecache-benches"]),
+    ("bb8-redis", &["cache-redis", "edgecache-benches"]),
 ];
 
 pub(crate) fn check(packages: &[Package]) -> Vec<Finding> {

@@ -116,12 +116,12 @@ const ABSENCES: &[Absence] = &[
     Absence { text: "std::fs", holds: is_pure, why: "no I/O at this layer" },
     Absence {
         text: "redis::",
-        holds: |source| !source.in_package(&["cache-redis"]),
+        holds: |source| !source.in_package(&["cache-redis", "edgecache-benches"]),
         why: "the Redis client is known to cache-redis alone",
     },
     Absence {
         text: "bb8::",
-        holds: |source| !source.in_package(&["cache-redis"]),
+        holds: |source| !source.in_package(&["cache-redis", "edgecache-benches"]),
         why: "the connection pool is known to cache-redis alone",
     },
 ];

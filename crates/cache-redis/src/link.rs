@@ -62,6 +62,8 @@ impl Link {
         match &answer {
             Err(error) if error.is_unrecoverable_error() => self.give_up(),
             // An error that the server sent is an answer.
+            // Written only where it changes something: all callers share this line.
+            _ if self.health.timeouts.load(Ordering::Relaxed) == 0 => {}
             _ => self.health.timeouts.store(0, Ordering::Relaxed),
         }
         answer

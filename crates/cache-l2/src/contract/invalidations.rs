@@ -66,7 +66,7 @@ pub async fn a_stamp_of_another_epoch_is_not_told(harness: &dyn Harness) -> Verd
 /// covers nothing.
 pub async fn a_pattern_removes_exactly_what_it_covers(harness: &dyn Harness) -> Verdict {
     let bench = Bench::new(harness, "pattern").await?;
-    let gpu = |region: &str, currency: &str| {
+    let unit = |region: &str, currency: &str| {
         Key::builder(&bench.namespace, &bench.resource)
             .param("region", region)
             .param("currency", currency)
@@ -76,10 +76,10 @@ pub async fn a_pattern_removes_exactly_what_it_covers(harness: &dyn Harness) -> 
         .param("region", "us-east")
         .build()?;
     let keys = [
-        (gpu("us-east", "usd")?, false),
-        (gpu("us-west", "eur")?, false),
-        (gpu("europe", "usd")?, true),
-        (gpu("eu-us-1", "usd")?, true),
+        (unit("us-east", "usd")?, false),
+        (unit("us-west", "eur")?, false),
+        (unit("europe", "usd")?, true),
+        (unit("eu-us-1", "usd")?, true),
         (bench.key()?, true),
         (foreign, true),
     ];

@@ -1,5 +1,6 @@
 //! A node from start to stop.
 
+use std::future::IntoFuture;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,6 +56,8 @@ impl Node {
     /// The listener failed.
     pub async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let Self { app, listener } = self;
+        // A listener that fails stops this node, not whatever else the caller's token stands for.
+        let shutdown = shutdown.child_token();
         let tasks = TaskTracker::new();
         if let Some(every) = app.config().health_check_every {
             tasks.spawn(watch_health(app.clone(), every, shutdown.clone()));
@@ -101,8 +104,6 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Res
     let _ = writeln!(std::io::stdout(), "listening on http://{address}");
     node.serve(shutdown).await
 }
-
-use std::future::IntoFuture;
 
 /// A token that SIGTERM and SIGINT cancel. A second signal ends the process at once.
 ///

@@ -8,12 +8,14 @@ use cache_node::config::{Backing, ConfigErrors, NodeConfig, Profile, Sources, lo
 use cache_tiered::{Degraded, Tiers};
 use tempfile::NamedTempFile;
 
+type Env<'a> = &'a [(&'a str, &'a str)];
+
 struct Typed {
     sources: Sources,
     _file: Option<NamedTempFile>,
 }
 
-fn typed(file: &str, env: &[(&str, &str)]) -> Typed {
+fn typed(file: &str, env: Env<'_>) -> Typed {
     let on_disk = (!file.is_empty()).then(|| {
         let mut on_disk = NamedTempFile::new().expect("a file");
         on_disk.write_all(file.as_bytes()).expect("writable");
@@ -25,11 +27,11 @@ fn typed(file: &str, env: &[(&str, &str)]) -> Typed {
     Typed { sources: Sources { file: path, env, flags: Vec::new() }, _file: on_disk }
 }
 
-fn right(file: &str, env: &[(&str, &str)]) -> NodeConfig {
+fn right(file: &str, env: Env<'_>) -> NodeConfig {
     load(&typed(file, env).sources).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
-fn wrong(file: &str, env: &[(&str, &str)]) -> ConfigErrors {
+fn wrong(file: &str, env: Env<'_>) -> ConfigErrors {
     load(&typed(file, env).sources).expect_err("a wrong configuration")
 }
 
@@ -58,7 +60,7 @@ fn the_size_of_l1_follows_the_order_of_precedence() {
     let tier = ("EDGE_NODE_CACHE_TIER", "global");
     let size = ("CACHE_L1_SIZE", "77");
     let in_file = "[cache]\nl1_size = 88\n";
-    let cases: &[(&str, &[(&str, &str)], usize)] = &[
+    let cases: &[(&str, Env<'_>, usize)] = &[
         ("", &[], 1_000),
         ("profile = \"development\"", &[], 100),
         ("", &[production, token], 2_000),
@@ -124,7 +126,7 @@ fn every_name_of_the_environment_is_heard() {
 
 #[test]
 fn what_the_url_of_redis_says_is_filled_up_by_the_other_settings() {
-    let cases: &[(&str, &[(&str, &str)], &str)] = &[
+    let cases: &[(&str, Env<'_>, &str)] = &[
         ("", &[("REDIS_URL", "redis://a/2"), ("REDIS_DB", "5")], "redis at a:6379/2"),
         ("", &[("REDIS_URL", "redis://a"), ("REDIS_DB", "5")], "redis at a:6379/5"),
         ("", &[("REDIS_URL", "redis://a"), ("REDIS_HOST", "b"), ("REDIS_PORT", "7")], "redis at a:6379/0"),

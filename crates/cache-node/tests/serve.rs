@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cache_testkit::RedisServer;
 use serde_json::json;
-use support::{Client, Serving, command};
+use support::{Client, Serving, command, stopwatch};
 
 /// The staleness bound of the nodes and what a busy machine may add.
 const BOUND: Duration = Duration::from_millis(2_000 + 500);
@@ -33,7 +33,8 @@ fn three_processes_on_one_redis_stay_coherent_while_one_of_them_dies() {
     assert_eq!(nodes[0].client.put(path, &json!(1)).status, 200);
     for node in &nodes {
         sees(&node.client, path, 1);
-        assert_eq!(node.client.get(path).header("x-cache-tier"), Some("l1"), "it is in every L1 now");
+        // The hint of the write may come after the first read and drop what that had kept.
+        node.client.until(path, "an answer of L1", |answer| answer.header("x-cache-tier") == Some("l1"));
     }
     // An update here drops the old value there.
     assert_eq!(nodes[0].client.put(path, &json!(2)).status, 200);
@@ -132,7 +133,7 @@ fn health_answers_while_redis_hangs() {
     node.client.until_status("healthy");
     redis.pause();
     node.client.until_status("degraded");
-    let began = std::time::Instant::now();
+    let began = stopwatch();
     assert_eq!(node.client.get("/health").body["redis_connected"], json!(false));
     assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
     redis.resume();
@@ -190,7 +191,8 @@ fn what_the_caller_must_mend_is_told_with_exit_code_2() {
     let taken = Serving::start(&[]);
     let address = taken.base.strip_prefix("http://").expect("a URL");
     let free = ["--listen", "127.0.0.1:0"];
-    let cases: Vec<(Vec<&str>, Vec<(&str, &str)>, Vec<&str>)> = vec![
+    type Case<'a> = (Vec<&'a str>, Vec<(&'a str, &'a str)>, Vec<&'a str>);
+    let cases: Vec<Case<'_>> = vec![
         (vec!["--listen", address], vec![], vec![address, "in use", "--listen"]),
         (vec!["--listen", "nonsense"], vec![], vec!["listen", "nonsense", "host:port"]),
         (vec!["--listen", "192.0.2.1:1"], vec![], vec!["192.0.2.1:1"]),

@@ -34,66 +34,79 @@ pub(crate) fn read(path: &Path) -> Result<Dict, ConfigErrors> {
 
 /// Takes out what has no place in a configuration, and says what that was.
 pub(crate) fn take_misfits(dict: &mut Dict, path: &Path) -> Vec<ConfigError> {
-    let origin = Origin::File(path.to_path_buf());
-    let mut misfits = Vec::new();
-    let mut unknown = |path: String, rule: String| {
-        misfits.push(ConfigError::new(path, origin.clone(), None, rule));
-    };
+    let mut misfits = Misfits { origin: Origin::File(path.to_path_buf()), found: Vec::new() };
     let sections: Vec<&str> =
         SETTINGS.iter().filter_map(|setting| Some(setting.path.split_once('.')?.0)).collect();
-    let single: Vec<&str> =
-        SETTINGS.iter().map(|setting| setting.path).filter(|path| !path.contains('.')).collect();
+    let single = SETTINGS.iter().map(|setting| setting.path).filter(|path| !path.contains('.'));
+    let single: Vec<&str> = single.collect();
     dict.retain(|name, value| {
-        let table = match value {
-            _ if single.contains(&name.as_str()) => return true,
-            Value::Dict(_, table) if name == "namespaces" || sections.contains(&name.as_str()) => table,
-            _ if name == "namespaces" || sections.contains(&name.as_str()) => {
-                unknown(name.clone(), format!("must be a table: write [{name}]"));
-                return false;
-            }
-            _ => {
-                let known = sections.iter().chain(&single).chain(&["namespaces"]).copied();
-                unknown(name.clone(), unknown_rule(name, known));
-                return false;
-            }
-        };
-        if name == "namespaces" {
-            table.retain(|namespace, value| {
-                let Value::Dict(_, settings) = value else {
-                    let rule = format!("must be a table: write [namespaces.{namespace}]");
-                    unknown(format!("namespaces.{namespace}"), rule);
-                    return false;
-                };
-                settings.retain(|setting, _| {
-                    let known = NAMESPACE_SETTINGS.contains(&setting.as_str());
-                    if !known {
-                        let rule = unknown_rule(setting, NAMESPACE_SETTINGS.iter().copied());
-                        unknown(format!("namespaces.{namespace}.{setting}"), rule);
-                    }
-                    known
-                });
-                true
-            });
+        if single.contains(&name.as_str()) {
             return true;
         }
-        let prefix = format!("{name}.");
+        if name != "namespaces" && !sections.contains(&name.as_str()) {
+            let known = sections.iter().chain(&single).chain(&["namespaces"]).copied();
+            misfits.add(name.clone(), unknown_rule(name, known));
+            return false;
+        }
+        let Value::Dict(_, table) = value else {
+            misfits.add(name.clone(), format!("must be a table: write [{name}]"));
+            return false;
+        };
+        match name.as_str() {
+            "namespaces" => misfits.take_from_namespaces(table),
+            section => misfits.take_from_section(section, table),
+        }
+        true
+    });
+    misfits.found
+}
+
+struct Misfits {
+    origin: Origin,
+    found: Vec<ConfigError>,
+}
+
+impl Misfits {
+    fn add(&mut self, path: String, rule: String) {
+        // Without the value: under a mistyped name it may be a secret.
+        self.found.push(ConfigError::new(path, self.origin.clone(), None, rule));
+    }
+
+    fn take_from_section(&mut self, section: &str, table: &mut Dict) {
         table.retain(|setting, _| {
-            let path = format!("{prefix}{setting}");
+            let path = format!("{section}.{setting}");
             let known = SETTINGS.iter().any(|known| known.path == path);
             if !known {
                 let rule = unknown_rule(&path, SETTINGS.iter().map(|setting| setting.path));
-                unknown(path, rule);
+                self.add(path, rule);
             }
             known
         });
-        true
-    });
-    misfits
+    }
+
+    fn take_from_namespaces(&mut self, tables: &mut Dict) {
+        tables.retain(|namespace, value| {
+            let Value::Dict(_, table) = value else {
+                let rule = format!("must be a table: write [namespaces.{namespace}]");
+                self.add(format!("namespaces.{namespace}"), rule);
+                return false;
+            };
+            table.retain(|setting, _| {
+                let known = NAMESPACE_SETTINGS.contains(&setting.as_str());
+                if !known {
+                    let rule = unknown_rule(setting, NAMESPACE_SETTINGS.iter().copied());
+                    self.add(format!("namespaces.{namespace}.{setting}"), rule);
+                }
+                known
+            });
+            true
+        });
+    }
 }
 
 fn unknown_rule<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> String {
     match nearest(typed, known) {
         Some(nearest) => format!("unknown setting; did you mean {nearest}?"),
-        None => format!("unknown setting"),
+        None => "unknown setting".to_owned(),
     }
 }

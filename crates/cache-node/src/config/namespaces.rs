@@ -164,15 +164,10 @@ fn change(reading: &mut NamespaceCheck<'_>, plan: &mut CacheTypePlan, common: &C
     let bound = duration(common.bound_least, DAY);
     reading.set("staleness_bound", &mut settings.staleness_bound, bound);
     let degraded_ttl = settings.ttl;
-    if reading.set("degraded", &mut settings.degraded, |text| degraded(text, degraded_ttl))
-        && settings.critical
-    {
-        if let Degraded::BoundedStale(_) = settings.degraded {
-            reading.wrong(
-                Some("degraded"),
-                "a critical cache type is never served past its bound: strict or fail",
-            );
-        }
+    let typed = reading.set("degraded", &mut settings.degraded, |text| degraded(text, degraded_ttl));
+    if typed && settings.critical && matches!(settings.degraded, Degraded::BoundedStale(_)) {
+        let rule = "a critical cache type is never served past its bound: strict or fail";
+        reading.wrong(Some("degraded"), rule);
     }
     reading.set("compress_above_bytes", &mut settings.compress_above_bytes, |text| match text {
         "never" => Ok(None),

@@ -44,6 +44,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("redis.prefix", Some("ec")),
     plain("redis.operation_timeout", Some("50ms")),
     plain("redis.ca_file", None),
+    // Entries in L1, for each cache type: the byte budgets of the types are what bounds the whole.
     named("cache.l1_size", "CACHE_L1_SIZE", Some("1000")),
     plain("cache.eviction_policy", Some("sieve")),
     plain("cache.staleness_bound", Some("2s")),

@@ -12,6 +12,12 @@ use ureq::Agent;
 /// Long enough for anything on a busy machine; a test that waits so long fails.
 pub(crate) const LONG: Duration = Duration::from_secs(15);
 
+/// Reads the time, for limits and for measuring.
+#[expect(clippy::disallowed_methods, reason = "the test itself measures")]
+pub(crate) fn stopwatch() -> Instant {
+    Instant::now()
+}
+
 /// One answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -47,6 +53,11 @@ impl Client {
     pub(crate) fn new(base: &str) -> Self {
         let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(LONG)).build();
         Self { agent: config.new_agent(), base: base.to_owned(), token: None }
+    }
+
+    /// The same node over new connections.
+    pub(crate) fn fresh(&self) -> Self {
+        Self::new(&self.base)
     }
 
     pub(crate) fn with_token(&self, token: &str) -> Self {
@@ -104,7 +115,7 @@ impl Client {
 
     /// Asks until the answer is as wanted; panics with the last one if it never is. Says how long it took.
     pub(crate) fn until(&self, path: &str, what: &str, wanted: impl Fn(&Answer) -> bool) -> Duration {
-        let began = Instant::now();
+        let began = stopwatch();
         loop {
             let last = match self.try_ask("GET", path, &[], None) {
                 Ok(answer) if wanted(&answer) => return began.elapsed(),

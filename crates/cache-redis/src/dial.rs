@@ -7,7 +7,8 @@ use std::time::Duration;
 use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::io::tcp::socket2::{SockRef, TcpKeepalive};
 use bb8_redis::redis::{
-    AsyncConnectionConfig, Cmd, ProtocolVersion, PushInfo, RedisConnectionInfo, Value, cmd, pipe,
+    AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, Value,
+    cmd, pipe,
 };
 use cache_events::Partition;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -145,18 +146,24 @@ impl Dialer {
         Ok(link)
     }
 
-    /// Compares the fingerprint, loads the scripts, says hello to every partition: one round trip.
+    /// Compares the fingerprint and loads the scripts, then says hello to every partition.
     async fn greet(&self, connection: &mut MultiplexedConnection) -> Result<(), Fault> {
         let (key, ours) = (self.layout.fingerprint_key(), self.layout.fingerprint());
         let mut greeting = pipe();
-        greeting.add_command(cmd("SET").arg(&key).arg(&ours).arg("NX").to_owned()).ignore();
         greeting.add_command(cmd("GET").arg(&key).to_owned());
         for script in self.scripts.all() {
             greeting.add_command(script.load()).ignore();
         }
-        let answers: Vec<Value> =
-            greeting.query_async(connection).await.map_err(|error| Fault::of_connecting(&error))?;
-        let theirs = answers.first().and_then(reply::text).unwrap_or_default();
+        let mut theirs = ask(connection, &greeting).await?;
+        if theirs.first() == Some(&Value::Nil) {
+            // The first node, or the first after a loss. Not before looking: where nothing can be written (no memory,
+            // too few replicas) connections still serve reads.
+            let mut claim = pipe();
+            claim.add_command(cmd("SET").arg(&key).arg(&ours).arg("NX").to_owned()).ignore();
+            claim.add_command(cmd("GET").arg(&key).to_owned());
+            theirs = ask(connection, &claim).await?;
+        }
+        let theirs = theirs.first().and_then(reply::text).unwrap_or_default();
         if theirs != ours {
             return Err(Fault::Fenced(format!(
                 "{key} says {:?}, this node says {ours:?}: another deployment uses this prefix, or this one with other \
@@ -171,8 +178,7 @@ impl Dialer {
             let at = cache_events::Position::new(self.epoch(partition), 0);
             hello.add_command(self.begin(&self.scripts.hello, partition, at, 0, |_| {}));
         }
-        let answers: Vec<Value> =
-            hello.query_async(connection).await.map_err(|error| Fault::of_connecting(&error))?;
+        let answers = ask(connection, &hello).await?;
         for (partition, answer) in (0..partitions).map(Partition).zip(answers) {
             let (head, _) =
                 reply::head(&answer, 0).map_err(|_| Fault::NotDone("hello: no position".into()))?;
@@ -180,6 +186,16 @@ impl Dialer {
         }
         Ok(())
     }
+}
+
+/// Sends commands together. Of several errors the first counts: the others follow from it.
+async fn ask(connection: &mut MultiplexedConnection, pipeline: &Pipeline) -> Result<Vec<Value>, Fault> {
+    pipeline.query_async(connection).await.map_err(|error: RedisError| {
+        match error.clone().into_server_errors().as_deref() {
+            Some([(_, first), ..]) => Fault::of_connecting(&first.clone().into()),
+            _ => Fault::of_connecting(&error),
+        }
+    })
 }
 
 /// No server quotes a password, but nothing says that none ever will.

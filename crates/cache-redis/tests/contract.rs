@@ -12,8 +12,8 @@ use bytes::Bytes;
 use cache_bus::{Transport, contract as transport_contract};
 use cache_events::{Group, Partition, Position};
 use cache_l2::contract::{self as store_contract, PublicEvents};
-use cache_l2::{Append, Invalidation, Store};
-use cache_redis::{PUBLIC_CHANNEL, RedisConfig, RedisStore, RedisTransport};
+use cache_l2::{Append, Invalidation, Store, StoreError};
+use cache_redis::{PUBLIC_CHANNEL, RedisConfig, RedisStore, RedisTransport, Secret};
 use cache_testkit::RedisServer;
 use futures_util::StreamExt;
 use support::config;
@@ -30,9 +30,22 @@ struct Redis {
 
 impl Redis {
     fn new(partitions: u32) -> Self {
+        Self::as_user(partitions, |_| None)
+    }
+
+    /// With the user whose name and password `login` answers; `None` = the one that may do everything.
+    fn as_user(
+        partitions: u32,
+        login: impl Fn(&RedisServer) -> Option<(&'static str, &'static str)>,
+    ) -> Self {
         let server = RedisServer::start();
         let public_channel = Some(PUBLIC_CHANNEL.to_owned());
-        let config = RedisConfig { partitions, public_channel, groups_max: GROUPS_MAX, ..config(&server) };
+        let mut config =
+            RedisConfig { partitions, public_channel, groups_max: GROUPS_MAX, ..config(&server) };
+        if let Some((user, password)) = login(&server) {
+            config.username = Some(user.to_owned());
+            config.password = Some(Secret::new(password));
+        }
         let store = RedisStore::new(config.clone()).unwrap();
         let transport = RedisTransport::new(config.clone()).unwrap();
         Self { server, config, store, transport }
@@ -119,4 +132,45 @@ async fn the_transport_keeps_its_contract() {
         let violations = transport_contract::all(&Redis::new(partitions)).await;
         assert!(violations.is_empty(), "{violations:#?}");
     }
+}
+
+/// Makes the user that the documentation of the crate describes, with the public channel.
+fn documented_user(server: &RedisServer) -> Option<(&'static str, &'static str)> {
+    let docs = include_str!("../src/lib.rs");
+    let start = docs.find("//! ACL SETUSER").unwrap();
+    let text = docs[start..].split("```").next().unwrap().replace("//!", " ");
+    let mut words: Vec<&str> = text.split_whitespace().collect();
+    words.push("&cache_invalidation_events");
+    // The events that the store publishes are heard by the default user, who may do everything.
+    server.command(&words);
+    Some(("edge", "secret"))
+}
+
+#[tokio::test]
+async fn the_documented_rights_are_enough() {
+    let redis = Redis::as_user(1, documented_user);
+    let violations = store_contract::all(&redis).await;
+    assert!(violations.is_empty(), "{violations:#?}");
+    let violations = transport_contract::all(&redis).await;
+    assert!(violations.is_empty(), "{violations:#?}");
+    redis.store.ping().await.unwrap();
+    redis.store.info().await.unwrap();
+    redis.store.remove_all().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_missing_right_is_refused() {
+    let redis = Redis::as_user(1, |server| {
+        documented_user(server);
+        server.command(&["ACL", "SETUSER", "edge", "-unlink"]);
+        Some(("edge", "secret"))
+    });
+    let namespace = cache_events::Namespace::new("ns").unwrap();
+    let keys = vec![cache_events::Key::new(&namespace, "a").unwrap()];
+    let what = Invalidation { keys, ..Default::default() };
+    let error = redis.store.invalidate(Partition(0), &what, Append::default()).await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Refused { message } if message.contains("can't run this command")),
+        "{error}"
+    );
 }

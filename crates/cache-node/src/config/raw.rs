@@ -33,10 +33,11 @@ impl fmt::Debug for Sources {
 }
 
 impl Sources {
-    /// The environment of this process, without variables that are not UTF-8.
+    /// The environment of this process. Bytes that are not UTF-8 become U+FFFD, so that the checks see and refuse
+    /// them, rather than that the variable counts as unset.
     pub fn process_env(mut self) -> Self {
         let readable = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
         };
         self.env = std::env::vars_os().filter_map(readable).collect();
         self

@@ -14,8 +14,6 @@ use crate::node;
 
 /// The exit code for what the caller must mend: a wrong configuration, an address in use, an unreadable file.
 const EXIT_REFUSED: u8 = 2;
-/// The exit code of a demo that a signal ended.
-const EXIT_INTERRUPTED: u8 = 130;
 
 /// A cache node: memory in front of a shared store, kept coherent by events.
 #[derive(Debug, Parser)]
@@ -48,14 +46,27 @@ struct ServeArgs {
 }
 
 impl Cli {
+    /// Logs to stderr what `RUST_LOG` asks for, else what is of note: for a server all of its fate, for the demo only what
+    /// goes wrong, beside its own report.
+    pub fn log_to_stderr(&self) {
+        let default = match self.command {
+            Command::Serve(_) => "info",
+            Command::Demo(_) => "error",
+        };
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+        // Somebody else's subscriber in the same process is fine too.
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr)
+            .try_init();
+    }
+
     /// Does what was asked, until it is done or `shutdown` is cancelled.
     pub async fn run(self, shutdown: CancellationToken) -> ExitCode {
         match self.command {
             Command::Serve(args) => serve(args, shutdown).await,
-            Command::Demo(args) => tokio::select! {
-                code = demo::run(args) => code,
-                () = shutdown.cancelled() => ExitCode::from(EXIT_INTERRUPTED),
-            },
+            Command::Demo(args) => demo::run(args, shutdown).await,
         }
     }
 }
@@ -72,17 +83,6 @@ async fn serve(args: ServeArgs, shutdown: CancellationToken) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(format!("{error:#}")),
     }
-}
-
-/// Logs to stderr what `RUST_LOG` asks for, else what is of note.
-pub fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // Somebody else's subscriber in the same process is fine too.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .try_init();
 }
 
 /// Says on stderr what the caller must mend, and gives the exit code for that.

@@ -204,8 +204,6 @@ async fn play_feed(
     let announcing = Arc::new(Semaphore::new(ANNOUNCING_MAX));
     let mut announcements = JoinSet::new();
     let (end, mut rows, mut second) = (Duration::from_secs(args.seconds), 0_u64, 0);
-    let interrupted = tokio::signal::ctrl_c();
-    tokio::pin!(interrupted);
     loop {
         let elapsed = stopwatch().saturating_duration_since(stage.began);
         if elapsed >= end {
@@ -214,10 +212,8 @@ async fn play_feed(
         if let Speed::PerSecond(speed) = args.speed {
             let due = Duration::from_secs_f64(rows as f64 / f64::from(speed));
             if due > elapsed {
-                tokio::select! {
-                    _ = &mut interrupted => break,
-                    () = tokio::time::sleep((due - elapsed).min(end - elapsed)) => continue,
-                }
+                tokio::time::sleep((due - elapsed).min(end - elapsed)).await;
+                continue;
             }
         }
         let Some(offer) = feed.next() else { break };

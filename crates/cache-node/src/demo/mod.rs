@@ -20,6 +20,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio_util::sync::CancellationToken;
 
 pub use report::{Bookings, Quantiles, ReadLatency, Report};
 pub use sabotage::Sabotage;
@@ -84,14 +85,18 @@ pub(crate) fn stopwatch() -> Instant {
     Instant::now()
 }
 
-/// Runs the demo and prints what it found. 0 = coherent, 1 = not, 2 = it could not run.
-pub async fn run(args: DemoArgs) -> ExitCode {
-    match report(&args).await {
+/// What a shell calls a program that a signal ended.
+const EXIT_INTERRUPTED: u8 = 130;
+
+/// Runs the demo and prints what it found. 0 = coherent, 1 = not, 2 = it could not run; 130 if `shutdown` ended it.
+pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> ExitCode {
+    match report(&args, &shutdown).await {
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::from(2)
         }
-        Ok(report) => {
+        Ok(None) => ExitCode::from(EXIT_INTERRUPTED),
+        Ok(Some(report)) => {
             if args.json {
                 match serde_json::to_string(&report) {
                     Ok(text) => println!("{text}"),
@@ -108,17 +113,23 @@ pub async fn run(args: DemoArgs) -> ExitCode {
     }
 }
 
-/// Runs the demo.
+/// Runs the demo; `None` if `shutdown` ended it. Either way nothing is left behind.
 ///
 /// # Errors
 /// If the feed cannot be read, Redis cannot be reached, or a node cannot be started; with the cause and the cure.
-pub async fn report(args: &DemoArgs) -> anyhow::Result<Report> {
+pub async fn report(args: &DemoArgs, shutdown: &CancellationToken) -> anyhow::Result<Option<Report>> {
     let feed = source::Feed::open(args.feed.as_deref(), args.seed)?;
     let world = world::World::start(args).await?;
     let progress = progress(args);
-    let driven = drive::drive(args, &world, feed, &progress).await;
-    progress.set_message("comparing every touched key on every node with the ledger");
-    let report = audit::audit(&world, driven).await;
+    let judged = async {
+        let driven = drive::drive(args, &world, feed, &progress).await;
+        progress.set_message("comparing every touched key on every node with the ledger");
+        audit::audit(&world, driven).await
+    };
+    let report = tokio::select! {
+        report = judged => report.map(Some),
+        () = shutdown.cancelled() => Ok(None),
+    };
     progress.finish_and_clear();
     world.stop().await;
     report

@@ -38,7 +38,10 @@ fn ports(config: &RedisConfig) -> anyhow::Result<Ports> {
 }
 
 /// A push connection that tells when a message came.
-async fn listen(client: &Client, told: Option<mpsc::Sender<Instant>>) -> anyhow::Result<MultiplexedConnection> {
+async fn listen(
+    client: &Client,
+    told: Option<mpsc::Sender<Instant>>,
+) -> anyhow::Result<MultiplexedConnection> {
     let sink = move |push: PushInfo| {
         if push.kind == PushKind::Message
             && let Some(told) = &told

@@ -109,15 +109,16 @@ impl InvalidateRequest {
         };
         let target = match targets {
             (Some(resource), None, None) => {
-                let cache_type = cache_type.ok_or_else(|| {
-                    content("cache_type", "is missing: a resource belongs to a cache type")
-                })?;
+                let cache_type = cache_type
+                    .ok_or_else(|| content("cache_type", "is missing: a resource belongs to a cache type"))?;
                 if resource.is_empty() {
                     return Err(content("resource", "must not be empty"));
                 }
                 Target::Resource { cache_type, resource }
             }
-            (None, Some(tag), None) => Target::Tag { cache_type, tag: Tag::new(tag).map_err(refused("tag"))? },
+            (None, Some(tag), None) => {
+                Target::Tag { cache_type, tag: Tag::new(tag).map_err(refused("tag"))? }
+            }
             (None, None, Some(pattern)) => {
                 Target::Pattern { cache_type, pattern: Pattern::new(pattern).map_err(refused("pattern"))? }
             }

@@ -45,7 +45,7 @@ pub struct RedisConfig {
     pub control_timeout: Duration,
     /// How long it may take to connect and log in.
     pub connect_timeout: Duration,
-    /// Connections for records. Each carries many commands at once.
+    /// Most connections for records. Each carries many commands at once; further ones are opened for bursts.
     pub data_connections: u32,
     /// Connections for syncs and invalidations, so that a burst of reads does not delay them.
     pub control_connections: u32,

@@ -23,6 +23,13 @@ use crate::scripts::Script;
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
+/// Commands under way on a lane before the next lane is used as well.
+///
+/// The fewer connections, the more commands travel in one packet: 64 callers get 178,000 reads a second through one
+/// lane, 148,000 through two that are used by turns (and Redis works 1.0 µs a read instead of 1.9). So further lanes are
+/// for bursts, and for the time in which the first is being replaced.
+const LANE_COMMANDS: usize = 256;
+
 /// Opens connections for bb8.
 pub(crate) struct Opener {
     dialer: Arc<Dialer>,
@@ -57,14 +64,13 @@ pub(crate) struct Lanes {
     pool: Pool<Opener>,
     pacing: Arc<Pacing>,
     lanes: Box<[Lane]>,
-    next: AtomicUsize,
-    in_flight: AtomicUsize,
     timeout: Duration,
 }
 
 #[derive(Default)]
 struct Lane {
     link: RwLock<Option<Link>>,
+    in_flight: AtomicUsize,
     /// Held by the one task that opens the lane. In it the connection stays checked out of the pool.
     opening: tokio::sync::Mutex<Option<PooledConnection<'static, Opener>>>,
 }
@@ -128,14 +134,7 @@ impl Lanes {
             // The dialer has this limit for itself; a margin, so that its error comes first.
             .connection_timeout(connect + Duration::from_millis(500))
             .build_unchecked(Opener { dialer, pacing: pacing.clone() });
-        Self {
-            pool,
-            pacing,
-            lanes: (0..count).map(|_| Lane::default()).collect(),
-            next: AtomicUsize::new(0),
-            in_flight: AtomicUsize::new(0),
-            timeout,
-        }
+        Self { pool, pacing, lanes: (0..count).map(|_| Lane::default()).collect(), timeout }
     }
 
     /// Sends a command.
@@ -162,17 +161,18 @@ impl Lanes {
 
     /// Commands that wait for their answer.
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.lanes.iter().map(Lane::load).sum()
     }
 
     async fn limited<F>(&self, what: &str, send: F) -> Result<Value, Fault>
     where
         F: AsyncFnOnce(&Link) -> Result<Value, RedisError>,
     {
-        let _counted = Counted::new(&self.in_flight);
+        let lane = self.choose();
+        let _counted = Counted::new(&lane.in_flight);
         let mut used: Option<Link> = None;
         let step = async {
-            let link = used.insert(self.link().await?);
+            let link = used.insert(self.link(lane).await?);
             send(link).await.map_err(|error| Fault::of_command(&error))
         };
         let result = timeout(self.timeout, step).await;
@@ -188,10 +188,22 @@ impl Lanes {
         Err(fault.while_doing(what))
     }
 
-    /// A working connection: of the lane whose turn it is, else of any, else a new one.
-    async fn link(&self) -> Result<Link, Fault> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let lane = &self.lanes[turn % self.lanes.len()];
+    /// The first lane with room, else the one with the most of it.
+    fn choose(&self) -> &Lane {
+        let mut best = &self.lanes[0];
+        for lane in &self.lanes {
+            if lane.load() < LANE_COMMANDS {
+                return lane;
+            }
+            if lane.load() < best.load() {
+                best = lane;
+            }
+        }
+        best
+    }
+
+    /// A working connection: of this lane, else of any, else a new one.
+    async fn link(&self, lane: &Lane) -> Result<Link, Fault> {
         if let Some(link) = lane.working() {
             return Ok(link);
         }
@@ -228,6 +240,10 @@ impl Lanes {
 }
 
 impl Lane {
+    fn load(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
     fn working(&self) -> Option<Link> {
         self.link.read().as_ref().filter(|link| !link.is_broken()).cloned()
     }

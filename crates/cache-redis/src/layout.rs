@@ -13,6 +13,8 @@
 //!
 //! `T` is the hash tag: all of a partition is in one slot, so one script can do all of a step.
 
+use std::fmt::Write;
+
 use cache_events::{Key, Namespace, Partition, hash64};
 
 /// Longer texts are cut; so many bytes stay readable.
@@ -100,10 +102,22 @@ impl Part {
         self.named('l', "")
     }
 
-    /// The names of a record and of the stamp of its resource: what a read asks for.
-    pub(crate) fn with_stamp(&self, key: &Key) -> (String, String) {
-        let text = key.to_string();
-        (self.named('v', &text), self.named('r', resource_of(&text)))
+    /// Hands out the names of a record and of the stamp of its resource: what a read asks for. All are written into
+    /// `scratch`, since this is the way of every read.
+    pub(crate) fn with_stamp(&self, key: &Key, scratch: &mut String, mut each: impl FnMut(&str)) {
+        scratch.clear();
+        // Writing to a String does not fail.
+        let _ = write!(scratch, "{}v:{key}", self.stem);
+        let text = &scratch[self.stem.len() + 2..];
+        if text.len() > TEXT_BYTES_MAX {
+            each(&self.named('v', text));
+            return each(&self.named('r', resource_of(text)));
+        }
+        let end = self.stem.len() + 2 + resource_of(text).len();
+        each(scratch);
+        let kind = self.stem.len();
+        scratch.replace_range(kind..=kind, "r");
+        each(&scratch[..end]);
     }
 
     pub(crate) fn key(&self, key: &Key) -> KeyNames {
@@ -192,6 +206,18 @@ mod tests {
         assert_eq!(part.resource(&ns, "H100 80GB").unwrap(), names.stamp);
         assert_eq!(part.glob(&ns), "ec:{0}:[vw]:gpu_pricing/*");
         assert_eq!(part.text_of(&names.lease), Some("gpu_pricing/H100%2080GB/region=us"));
+    }
+
+    #[test]
+    fn a_read_asks_for_the_same_names_as_a_write_uses() {
+        let ns = Namespace::new("n").unwrap();
+        let mut scratch = "left over".to_owned();
+        for resource in ["a", "a/b c", &"x".repeat(600), &"%".repeat(300)] {
+            let key = Key::builder(&ns, resource).param("p", "q").build().unwrap();
+            let (mut asked, names) = (Vec::new(), part().key(&key));
+            part().with_stamp(&key, &mut scratch, |name| asked.push(name.to_owned()));
+            assert_eq!(asked, [names.value, names.stamp]);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use bb8_redis::redis::aio::{ConnectionLike, MultiplexedConnection};
+use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{Cmd, RedisError, Value};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -15,12 +15,10 @@ const TIMEOUTS_MAX: u32 = 2;
 
 /// A connection that many commands share. Cheap to clone; closed when the last clone goes or it breaks.
 #[derive(Clone)]
-pub(crate) struct Link {
-    connection: MultiplexedConnection,
-    health: Arc<Health>,
-}
+pub(crate) struct Link(Arc<Inner>);
 
-struct Health {
+struct Inner {
+    connection: MultiplexedConnection,
     broken: Arc<AtomicBool>,
     timeouts: AtomicU32,
     driver: AbortHandle,
@@ -41,44 +39,45 @@ impl Link {
             // Also noticed while nobody asks: the next caller finds a new connection.
             ended.store(true, Ordering::Release);
         });
-        Self {
-            connection,
-            health: Arc::new(Health { broken, timeouts: AtomicU32::new(0), driver, _tasks: tasks }),
-        }
+        Self(Arc::new(Inner { connection, broken, timeouts: AtomicU32::new(0), driver, _tasks: tasks }))
     }
 
     /// The client's connection.
     pub(crate) fn connection(&self) -> MultiplexedConnection {
-        self.connection.clone()
+        self.0.connection.clone()
     }
 
     pub(crate) fn is_broken(&self) -> bool {
-        self.health.broken.load(Ordering::Acquire)
+        self.0.broken.load(Ordering::Acquire)
     }
 
     /// Sends a command and waits for its answer, without a limit of time.
     pub(crate) async fn send(&self, cmd: &Cmd) -> Result<Value, RedisError> {
-        let answer = self.connection.clone().req_packed_command(cmd).await.and_then(Value::extract_error);
+        let answer = match self.connection().send_packed_command(cmd).await {
+            // Errors inside of lists do not occur in what is asked here; looking for them would copy each list.
+            Ok(Value::ServerError(error)) => Err(error.into()),
+            answer => answer,
+        };
         match &answer {
             Err(error) if error.is_unrecoverable_error() => self.give_up(),
             // An error that the server sent is an answer.
             // Written only where it changes something: all callers share this line.
-            _ if self.health.timeouts.load(Ordering::Relaxed) == 0 => {}
-            _ => self.health.timeouts.store(0, Ordering::Relaxed),
+            _ if self.0.timeouts.load(Ordering::Relaxed) == 0 => {}
+            _ => self.0.timeouts.store(0, Ordering::Relaxed),
         }
         answer
     }
 
     /// Notes that a command got no answer in time.
     pub(crate) fn timed_out(&self) {
-        if self.health.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_MAX {
+        if self.0.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= TIMEOUTS_MAX {
             self.give_up();
         }
     }
 
     /// Ends the connection: all who wait for an answer learn it now.
     pub(crate) fn give_up(&self) {
-        self.health.broken.store(true, Ordering::Release);
-        self.health.driver.abort();
+        self.0.broken.store(true, Ordering::Release);
+        self.0.driver.abort();
     }
 }

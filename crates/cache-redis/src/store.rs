@@ -152,10 +152,13 @@ impl Store for RedisStore {
             return Ok(ReadAnswer { epoch: self.dialer.epoch(partition), items: Vec::new() });
         }
         let part = self.dialer.layout.part(partition);
-        let mut cmd = redis::cmd("MGET");
+        let mut cmd = Cmd::with_capacity(1 + 2 * keys.len(), 128 * keys.len());
+        cmd.arg("MGET");
+        let mut scratch = String::with_capacity(128);
         for key in keys {
-            let (value, stamp) = part.with_stamp(key);
-            cmd.arg(value).arg(stamp);
+            part.with_stamp(key, &mut scratch, |name| {
+                cmd.arg(name);
+            });
         }
         let answer = self.data.run("MGET", &cmd).await.map_err(Fault::of_read)?;
         let Value::Array(list) = answer else { return Err(reply::odd("MGET").of_read()) };

@@ -289,3 +289,19 @@ async fn the_server_tells_about_itself() {
     let stats = store.stats();
     assert_eq!((stats.commands_in_flight, stats.connections_max), (0, 3));
 }
+
+#[tokio::test]
+async fn a_burst_uses_further_connections() {
+    let server = RedisServer::start();
+    let store = std::sync::Arc::new(store(&server));
+    store.read(P0, &[key("a")]).await.unwrap();
+    assert_eq!(store.stats().connections, 1);
+    let mut burst = tokio::task::JoinSet::new();
+    for _ in 0..600 {
+        let store = store.clone();
+        burst.spawn(async move { store.read(P0, &[key("a")]).await });
+    }
+    assert!(burst.join_all().await.iter().all(Result::is_ok));
+    let stats = store.stats();
+    assert_eq!((stats.connections, stats.commands_in_flight), (2, 0));
+}

@@ -159,6 +159,10 @@ async fn an_old_snapshot_does_not_give_positions_out_again() {
     // Acknowledged, seen by a node, and then lost.
     let lost = store.invalidate(P0, &keys(&[&key]), append("changed")).await.unwrap();
     server.revive();
+    // Somebody who knows nothing writes first: without the incarnation it would get the lost position, and the node
+    // that saw the lost event would miss nothing.
+    let stranger = support::store(&server);
+    assert!(event(&stranger).await.epoch > lost.epoch);
     let answer = eventually(async || transport.sync(P0, &node("a"), lost, 10).await).await;
     assert!(answer.head.epoch > lost.epoch && matches!(answer.missed, Missed::Reset(_)), "{answer:?}");
     let read = eventually(async || store.read(P0, std::slice::from_ref(&key)).await).await;

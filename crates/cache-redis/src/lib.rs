@@ -2,7 +2,8 @@
 //!
 //! Every write is one Lua script: value, version, log entry and hint in one atomic step, told rule by rule in the files
 //! under `src/lua/`. A connection is used only after it has proven that the deployment in Redis is ours and has learnt
-//! the epoch. Redis 7.0 or later, or Valkey; one server for now (no Sentinel, no Cluster); names carry hash tags and partitions already.
+//! the epoch. Redis 7.0 or later, or Valkey; one server for now (no Sentinel, no Cluster), but names carry hash tags and
+//! partitions already.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {

@@ -5,10 +5,10 @@
 //! against one server; nobody else may write to it meanwhile, since the rules count positions and begin epochs.
 //!
 //! ```
-//! # struct Mine;
+//! # struct Mine(Box<dyn cache_l2::Store>);
 //! # #[async_trait::async_trait]
 //! # impl cache_l2::contract::Harness for Mine {
-//! #     fn store(&self) -> &dyn cache_l2::Store { todo!() }
+//! #     fn store(&self) -> &dyn cache_l2::Store { &*self.0 }
 //! #     async fn pass(&self, _: std::time::Duration) {}
 //! # }
 //! async fn test(mine: Mine) {

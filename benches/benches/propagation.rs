@@ -66,8 +66,8 @@ async fn other_side(
     stop: oneshot::Receiver<()>,
 ) -> anyhow::Result<()> {
     let (store, transport) = ports(&config)?;
-    let b = TieredCache::builder(NodeId::new("b")?, store, transport, |capacity| {
-        cache_policy::build(PolicyKind::Sieve, capacity)
+    let b = TieredCache::builder(NodeId::new("b")?, store, transport, |entries| {
+        PolicyKind::Sieve.family(entries)
     })
     .namespace::<Value>(NamespaceSettings::new(Namespace::new("bench")?))
     .observer(Arc::new(Watch { told: applied }))

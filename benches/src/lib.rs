@@ -32,8 +32,8 @@ pub async fn node(
     settings.ttl = std::time::Duration::from_secs(3600);
     settings.l1_ttl_max = settings.ttl;
     settings.compress_above_bytes = None;
-    let cache = TieredCache::builder(NodeId::new(name)?, store, transport, |capacity| {
-        cache_policy::build(PolicyKind::Sieve, capacity)
+    let cache = TieredCache::builder(NodeId::new(name)?, store, transport, |entries| {
+        PolicyKind::Sieve.family(entries)
     })
     .namespace::<Value>(settings)
     .start()?;

@@ -23,7 +23,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use cache_policy::Policy;
+use cache_policy::{Family, Policy};
 use parking_lot::RwLock;
 
 use crate::budget::Budget;
@@ -102,14 +102,14 @@ impl<K, V, P: Policy> Shard<K, V, P> {
 }
 
 impl<K, V, P: Policy> L1<K, V, P> {
-    /// An empty tier. `policy` is called once a shard, with the entries to expect there.
-    pub fn new(config: Config, fence: Arc<Fence>, policy: impl Fn(usize) -> P) -> Self {
+    /// An empty tier. The family makes one policy a shard, told the entries to expect there.
+    pub fn new(config: Config, fence: Arc<Fence>, policy: impl Family<Member = P>) -> Self {
         // Slots are u32 and two numbers are taken.
         let entries_max = config.entries_max.min(u32::MAX as usize - 2);
         let shards =
             config.shards.unwrap_or_else(|| shards_for(entries_max)).clamp(1, SHARDS_MAX).next_power_of_two();
         let shard = || Shard {
-            shelf: RwLock::new(Shelf::new(policy((entries_max / shards).min(HINT_MAX)))),
+            shelf: RwLock::new(Shelf::new(policy.member((entries_max / shards).min(HINT_MAX)))),
             entries: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
         };

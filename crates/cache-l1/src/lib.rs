@@ -58,6 +58,6 @@ mod wheel;
 mod words;
 
 pub use cache::{Config, L1};
-pub use cache_policy::Policy;
+pub use cache_policy::{BoxedFamily, Family, Policy};
 pub use fence::{Fence, GROUPS_MAX};
 pub use words::{Address, Cause, Facts, Groups, Hit, Inserted, Left, Meta, Origin, Refusal, Snapshot, Stats};

@@ -200,7 +200,7 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
     /// Takes an entry out, for any reason but eviction.
     pub(crate) fn take(&mut self, slot: u32) -> Option<Entry<K, V>> {
         let entry = self.unlink(slot)?;
-        self.policy.removed(slot);
+        self.policy.removed(slot, entry.back.at.hash());
         Some(entry)
     }
 

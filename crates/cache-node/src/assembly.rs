@@ -58,7 +58,7 @@ impl Shared {
 pub fn start(config: &NodeConfig, shared: &Shared) -> anyhow::Result<TieredCache> {
     let eviction = config.eviction;
     let (store, transport) = (shared.store.clone(), shared.transport.clone());
-    let policy = move |entries| cache_policy::build(eviction, entries);
+    let policy = move |entries| eviction.family(entries);
     let builder = TieredCache::builder(config.identity.id.clone(), store, transport, policy)
         .clock(shared.clock.clone())
         .bus(config.bus.clone())

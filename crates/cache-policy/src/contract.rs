@@ -83,14 +83,14 @@ pub fn removed_slots_are_not_named<P: Policy>(build: impl Fn(usize) -> P, capaci
 /// Hits and removals of slots that are not resident change nothing.
 pub fn late_calls_are_ignored<P: Policy>(build: impl Fn(usize) -> P, capacity: usize) {
     let mut store = DullStore::new(build(capacity));
-    store.policy.removed(7);
+    store.policy.removed(7, hash_of(7));
     store.policy.touched(7, hash_of(7));
     store.policy.tend();
     store.insert(0);
     let left = store.evict();
     assert_eq!(left, Some(0));
     store.policy.touched(0, hash_of(0));
-    store.policy.removed(0);
+    store.policy.removed(0, hash_of(0));
     store.policy.tend();
     assert_eq!(store.evict(), None, "a slot that had left was named");
 }
@@ -215,7 +215,7 @@ impl<P: Policy> DullStore<P> {
     }
 
     fn remove(&mut self, slot: u32) {
-        self.policy.removed(slot);
+        self.policy.removed(slot, hash_of(slot));
         self.residents.remove(&slot);
     }
 

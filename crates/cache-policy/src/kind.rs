@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{Lru, Policy, Sieve};
+use crate::{BoxedFamily, Lru, Policy, Sieve, boxed};
 
 /// The policies a configuration can name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,6 +25,14 @@ impl PolicyKind {
         match self {
             Self::Lru => "lru",
             Self::Sieve => "sieve",
+        }
+    }
+
+    /// What makes the policies of one cache of so many entries at most, over all its shards.
+    pub fn family(self, _entries_max: usize) -> BoxedFamily {
+        match self {
+            Self::Lru => boxed(Lru::new),
+            Self::Sieve => boxed(Sieve::new),
         }
     }
 }

@@ -23,12 +23,14 @@
 //! ```
 
 pub mod contract;
+mod family;
 mod kind;
 mod list;
 mod lru;
 mod policy;
 mod sieve;
 
+pub use family::{BoxedFamily, Family, boxed};
 pub use kind::{PolicyKind, UnknownPolicy, build};
 pub use lru::Lru;
 pub use policy::{Newcomer, Policy};

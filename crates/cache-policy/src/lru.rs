@@ -30,6 +30,7 @@ impl Lru {
 }
 
 impl Policy for Lru {
+    #[inline]
     fn touched(&self, slot: u32, _hash: u64) -> bool {
         let buffered = self.hits.len();
         // The head hit again changes nothing, unless hits that wait are about to move it.
@@ -47,7 +48,7 @@ impl Policy for Lru {
         self.order.push_head(slot);
     }
 
-    fn removed(&mut self, slot: u32) {
+    fn removed(&mut self, slot: u32, _hash: u64) {
         self.tend();
         self.order.unlink(slot);
     }
@@ -130,7 +131,7 @@ mod tests {
             if model.contains(&slot) {
                 model.retain(|&other| other != slot);
                 if rng.below(20) == 0 {
-                    policy.removed(slot);
+                    policy.removed(slot, 0);
                 } else {
                     model.push(slot);
                     if policy.touched(slot, 0) {

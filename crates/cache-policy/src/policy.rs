@@ -29,8 +29,9 @@ pub trait Policy: Send + Sync + 'static {
     /// A new resident. The store has made room before.
     fn inserted(&mut self, slot: u32, newcomer: Newcomer);
 
-    /// The resident left for another reason than eviction: expired, invalidated, replaced or removed.
-    fn removed(&mut self, slot: u32);
+    /// The resident left for another reason than eviction: expired, invalidated, replaced or removed. Says
+    /// nothing about its popularity: the key may be back at once. `hash` is the one it came with.
+    fn removed(&mut self, slot: u32, hash: u64);
 
     /// Names a victim and forgets it. `None` if there is no resident.
     ///
@@ -47,6 +48,7 @@ pub trait Policy: Send + Sync + 'static {
 }
 
 impl<P: Policy + ?Sized> Policy for Box<P> {
+    #[inline]
     fn touched(&self, slot: u32, hash: u64) -> bool {
         (**self).touched(slot, hash)
     }
@@ -55,8 +57,8 @@ impl<P: Policy + ?Sized> Policy for Box<P> {
         (**self).inserted(slot, newcomer);
     }
 
-    fn removed(&mut self, slot: u32) {
-        (**self).removed(slot);
+    fn removed(&mut self, slot: u32, hash: u64) {
+        (**self).removed(slot, hash);
     }
 
     fn evict(&mut self, hash_of: &dyn Fn(u32) -> u64) -> Option<u32> {

@@ -40,6 +40,7 @@ impl Sieve {
 }
 
 impl Policy for Sieve {
+    #[inline]
     fn touched(&self, slot: u32, _hash: u64) -> bool {
         if let Some(visited) = self.visited.get(slot as usize) {
             // The load first: a hot entry's line stays clean.
@@ -60,7 +61,7 @@ impl Policy for Sieve {
         self.queue.push_head(slot);
     }
 
-    fn removed(&mut self, slot: u32) {
+    fn removed(&mut self, slot: u32, _hash: u64) {
         self.leave(slot);
     }
 
@@ -162,7 +163,7 @@ mod tests {
             let slot = rng.below(60) as u32;
             if let Some(entry) = dull.queue.iter_mut().find(|entry| entry.0 == slot) {
                 if rng.below(20) == 0 {
-                    policy.removed(slot);
+                    policy.removed(slot, 0);
                     dull.remove(slot);
                 } else {
                     policy.touched(slot, 0);

@@ -41,7 +41,7 @@ impl Policy for Faulty {
         *self.hits[slot as usize].get_mut() = 0;
     }
 
-    fn removed(&mut self, slot: u32) {
+    fn removed(&mut self, slot: u32, _hash: u64) {
         if self.fault != Fault::NamesRemovedSlots {
             self.queue.retain(|&other| other != slot);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cache_bus::{Bus, BusConfig, Receiver, State, Transport, View};
 use cache_events::{Clock, EventKind, Namespace, NodeId, Partition, Position, Scope, WriteToken};
-use cache_l1::{Fence, Policy};
+use cache_l1::{BoxedFamily, Fence};
 use cache_l2::Store;
 use hdrhistogram::Histogram;
 use std::collections::HashMap;
@@ -28,8 +28,8 @@ use crate::space::{Cacheable, Space};
 use crate::stats::{Latency, NamespaceStats};
 use crate::typed::{AnySpace, TypedCache};
 
-/// Makes the eviction policy of an L1 shard that holds so many entries.
-pub type PolicyFactory = Arc<dyn Fn(usize) -> Box<dyn Policy> + Send + Sync>;
+/// Makes the eviction policies of one namespace's L1, which holds so many entries at most.
+pub type PolicyFactory = Arc<dyn Fn(usize) -> BoxedFamily + Send + Sync>;
 
 /// How often expired entries are removed from L1.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -185,7 +185,7 @@ impl TieredCache {
         node: NodeId,
         store: Arc<dyn Store>,
         transport: Arc<dyn Transport>,
-        policy: impl Fn(usize) -> Box<dyn Policy> + Send + Sync + 'static,
+        policy: impl Fn(usize) -> BoxedFamily + Send + Sync + 'static,
     ) -> Builder {
         Builder {
             node,

@@ -89,7 +89,7 @@ impl<V: Cacheable> Space<V> {
             value_bytes_max: settings.value_bytes_max,
         };
         Self {
-            l1: L1::new(config, fence.clone(), |capacity| policy(capacity)),
+            l1: L1::new(config, fence.clone(), policy(config.entries_max)),
             fence,
             group,
             format,

@@ -32,7 +32,7 @@ impl Cut {
             NodeId::new("cut").expect("valid"),
             store.clone(),
             transport.clone(),
-            |capacity| cache_policy::build(cache_policy::PolicyKind::Lru, capacity),
+            |entries| cache_policy::PolicyKind::Lru.family(entries),
         )
         .clock(clock.clone())
         .settings(NodeSettings {

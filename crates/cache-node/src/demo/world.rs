@@ -91,7 +91,7 @@ impl World {
                 _ => {}
             }
             let builder = TieredCache::builder(id.clone(), store, transport, |entries| {
-                cache_policy::build(PolicyKind::Sieve, entries)
+                PolicyKind::Sieve.family(entries)
             });
             let watch = propagation.watch(id);
             let builder = declare(builder.observer(watch.clone()), |_, mut settings| {

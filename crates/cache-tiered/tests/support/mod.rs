@@ -22,10 +22,8 @@ pub(crate) fn server() -> (EmbeddedServer, Arc<ManualClock>) {
 pub(crate) fn builder(server: &EmbeddedServer, clock: &Arc<ManualClock>, node: &str) -> Builder {
     let shared = Arc::new(server.clone());
     let node = NodeId::new(node).expect("a valid name");
-    TieredCache::builder(node, shared.clone(), shared, |capacity| {
-        cache_policy::build(PolicyKind::Sieve, capacity)
-    })
-    .clock(clock.clone())
+    TieredCache::builder(node, shared.clone(), shared, |entries| PolicyKind::Sieve.family(entries))
+        .clock(clock.clone())
 }
 
 /// Namespace "text" of strings, "other" of numbers.

@@ -217,7 +217,7 @@ impl RedisConfig {
         rule("data_connections", (1..=64).contains(&self.data_connections), "1 to 64")?;
         rule("control_connections", (1..=64).contains(&self.control_connections), "1 to 64")?;
         rule("log_entries_max", self.log_entries_max >= 8, "at least 8")?;
-        rule("log_bytes_max", self.log_bytes_max >= 1024, "at least 1024")?;
+        rule("log_bytes_max", self.log_bytes_max >= 65_536, "at least 65536, the size of one event")?;
         rule("groups_max", self.groups_max >= 1, "at least 1")?;
         rule("hints_max", self.hints_max >= 1, "at least 1")?;
         rule("operation_timeout", !self.operation_timeout.is_zero(), "must not be 0")?;

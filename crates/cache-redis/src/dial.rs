@@ -48,7 +48,7 @@ impl Dialer {
         let tls = config.tls.as_ref().map(|tls| Tls::new(tls, &config.host)).transpose()?;
         Ok(Self {
             layout: Layout::new(&config.prefix, config.db, config.partitions),
-            scripts: Scripts::new(),
+            scripts: Scripts::new(&config),
             tls,
             epochs: (0..config.partitions).map(|_| AtomicU64::new(0)).collect(),
             config,
@@ -79,8 +79,7 @@ impl Dialer {
         let mut cmd = script.call(2 + more);
         cmd.arg(part.meta()).arg(part.log());
         keys(&mut cmd);
-        cmd.arg(&part.channel).arg("PUBLISH").arg(partition.0).arg(at.epoch).arg(at.seq);
-        cmd.arg(self.config.log_entries_max).arg(self.config.log_bytes_max);
+        cmd.arg(&part.channel).arg(partition.0).arg(at.epoch).arg(at.seq);
         cmd
     }
 

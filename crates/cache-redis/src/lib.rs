@@ -25,7 +25,8 @@
 //! ```text
 //! ACL SETUSER edge on >secret resetkeys resetchannels ~ec:* &ec:0:* -@all
 //!     +evalsha +script|load +mget +get +getrange +set +del +unlink +pttl
-//!     +hget +hmget +hset +hdel +hexists +hgetall +xadd +xlen +xrange +xtrim
+//!     +hget +hmget +hset +hdel +hexists +hgetall +xadd +xlen +xrange +xrevrange +xtrim
+//!     +xinfo|stream +memory|usage
 //!     +publish +subscribe +ping +info +time +scan +dbsize
 //! ```
 //!

@@ -51,14 +51,10 @@ pub(crate) fn head(value: &Value, from: usize) -> Result<(Position, u64), Fault>
 pub(crate) fn position(value: &Value) -> Result<Option<Position>, Fault> {
     match value {
         Value::Nil => Ok(None),
-        Value::Array(list) => match list.as_slice() {
-            [epoch, seq] => match (number(epoch), number(seq)) {
-                (Some(epoch), Some(seq)) => Ok(Some(Position::new(epoch, seq))),
-                _ => Err(odd("position")),
-            },
-            _ => Err(odd("position")),
+        value => match text(value).and_then(|id| id.parse().ok()) {
+            Some(position) => Ok(Some(position)),
+            None => Err(odd("position")),
         },
-        _ => Err(odd("position")),
     }
 }
 

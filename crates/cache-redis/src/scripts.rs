@@ -2,6 +2,13 @@
 
 use bb8_redis::redis::{self, Cmd};
 
+use crate::config::RedisConfig;
+
+/// Appends between two looks at the size of the log, where its limits allow so many.
+const TRIM_EVERY: usize = 128;
+/// Bytes of an entry that is taken for large, when it comes to that.
+const LARGE_ENTRY_BYTES: u64 = 1024;
+
 /// One script as Redis knows it.
 #[derive(Debug)]
 pub(crate) struct Script {
@@ -11,8 +18,8 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    fn new(name: &'static str, parts: &[&str]) -> Self {
-        let text = parts.join("\n");
+    fn new(name: &'static str, constants: &str, parts: &[&str]) -> Self {
+        let text = format!("{constants}{}", parts.join("\n"));
         let sha = redis::Script::new(&text).get_hash().to_owned();
         Self { name, text, sha }
     }
@@ -32,6 +39,15 @@ impl Script {
     }
 }
 
+/// What stands in front of each script: what would otherwise travel with each call.
+fn constants(config: &RedisConfig) -> String {
+    let (entries, bytes) = (config.log_entries_max, config.log_bytes_max);
+    // An eighth of either limit at most may come on top of it.
+    let by_bytes = usize::try_from(bytes / 8 / LARGE_ENTRY_BYTES).unwrap_or(TRIM_EVERY);
+    let every = TRIM_EVERY.min(entries as usize / 8).min(by_bytes).max(1);
+    format!("local PUBLISH, ENTRIES_MAX, BYTES_MAX, TRIM_EVERY = 'PUBLISH', {entries}, {bytes}, {every}\n")
+}
+
 macro_rules! scripts {
     ($($(#[$doc:meta])* $name:ident = [$($part:literal),*];)*) => {
         /// All scripts.
@@ -41,9 +57,15 @@ macro_rules! scripts {
         }
 
         impl Scripts {
-            pub(crate) fn new() -> Self {
+            /// The scripts of a deployment.
+            pub(crate) fn new(config: &RedisConfig) -> Self {
+                let constants = constants(config);
                 Self {
-                    $($name: Script::new(stringify!($name), &[$(include_str!(concat!("lua/", $part, ".lua"))),*]),)*
+                    $($name: Script::new(
+                        stringify!($name),
+                        &constants,
+                        &[$(include_str!(concat!("lua/", $part, ".lua"))),*],
+                    ),)*
                 }
             }
 
@@ -65,6 +87,6 @@ scripts! {
     lease = ["common", "record", "lease"];
     fill = ["fill"];
     release = ["release"];
-    put = ["common", "record", "put"];
-    putv = ["common", "record", "putv"];
+    put = ["common", "record", "store", "put"];
+    putv = ["common", "record", "store", "putv"];
 }

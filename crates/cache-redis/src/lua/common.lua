@@ -1,16 +1,22 @@
--- What every script that writes begins with: the caller's position, the meta of the partition, bump and append.
+-- What every script that writes begins with: the caller's position, the epoch of the partition, bump and append.
 --
 -- KEYS 1 meta (hash) · 2 log (stream) · 3.. as the script says
--- ARGV 1 hint channel · 2 PUBLISH or SPUBLISH · 3 partition · 4 5 the caller's position · 6 7 most entries and bytes
---      of the log · in scripts that append: 8 envelope · 9 public channel · 10 JSON object for it · 11.. as it says
+-- ARGV 1 hint channel · 2 partition · 3 4 the caller's position
+--      in scripts that append: 5 envelope · 6 public channel · 7 JSON object for it · 8.. as the script says
+-- In front of this file stand the constants of the deployment: PUBLISH (or SPUBLISH), ENTRIES_MAX and BYTES_MAX of the
+-- log, TRIM_EVERY so many appends.
 --
--- A script is not rolled back when it dies, so every prefix of one must be safe. Hence the order everywhere: delete,
--- count, append, publish. A number that was counted and not appended is a hole, which sync finds.
+-- The last sequence is the last id of the log: the stream counts by itself, and what the log says cannot differ from
+-- what was counted. A log that is gone is a lost history and begins an epoch.
+--
+-- A script is not rolled back when it dies, so every prefix of one must be safe. What was removed may be missing, an
+-- entry without its effect was never acknowledged. Hence: delete, append, the rest, publish.
+--
+-- This runs in front of everybody else's commands and mostly with cold caches: each call costs 1 to 4 µs, each closure
+-- and each formatted number is felt. So there are few, and what is rare is inside of `bump`.
 
-local META, LOG = KEYS[1], KEYS[2]
-local CHANNEL, PUBLISH, PARTITION = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local AT_E, AT_S = tonumber(ARGV[4]), tonumber(ARGV[5])
-local ENTRIES_MAX, BYTES_MAX = tonumber(ARGV[6]), tonumber(ARGV[7])
+local call, META, LOG, CHANNEL = redis.call, KEYS[1], KEYS[2], ARGV[1]
+local AT_E, AT_S = tonumber(ARGV[3]), tonumber(ARGV[4])
 
 -- Lua counts in doubles: at 2^53 two positions could be one.
 local LIMIT = 9007199254740992
@@ -18,94 +24,115 @@ if not AT_E or not AT_S or AT_E >= LIMIT or AT_S >= LIMIT then
   return redis.error_reply('POSITION the position of the caller is at or above 2^53')
 end
 
--- The state of the partition: epoch, last sequence, bytes of the log (about), number of groups.
-local M
+-- Which life of which master this is. A master draws its replication id when it starts and when it is promoted, and
+-- nobody else has it: docs/decisions/0008. Without it a server restored from an old snapshot would give the same
+-- positions to other events. A plain find, for a pattern that walks over the text costs more than INFO itself.
+local INFO = call('INFO', 'replication')
+local ID = INFO:find('master_replid:', 1, true)
+local INCARNATION = INFO:sub(ID + 14, ID + 53)
 
--- '%.0f' and never tostring: that turns to exponents at 1e14.
-local function text(n) return string.format('%.0f', n) end
+-- The epoch, as text (as Redis keeps it) and as number.
+local EPOCH, E
 
-local function micros() local t = redis.call('TIME'); return t[1] * 1000000 + t[2] end
-local function millis() return math.floor(micros() / 1000) end
-
--- Which life of which server this is: another after a restart, a promotion or (rarely) a lost backlog. Without it a
--- server restored from an old snapshot would give the same positions to other events.
--- Both ids have 40 digits. Plain finds, one call: a pattern walking over the text costs more than INFO itself.
-local function incarnation()
-  local info = redis.call('INFO', 'server', 'replication')
-  local _, run = info:find('run_id:', 1, true)
-  local _, replid = info:find('master_replid:', 1, true)
-  return info:sub(run + 1, run + 40) .. ':' .. info:sub(replid + 1, replid + 40)
+local function millis()
+  local t = call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
 -- A hint: the position in front of the envelope, as cache_events::wire::encode_hint writes it.
-local function hint(envelope)
-  redis.call(PUBLISH, CHANNEL, struct.pack('>I4I8I8', PARTITION, M.e, M.s) .. envelope)
+local function hint(sequence, envelope)
+  call(PUBLISH, CHANNEL, struct.pack('>I4I8I8', ARGV[2], E, sequence) .. envelope)
 end
 
 -- HDEL in portions, for unpack has a limit.
 local function forget(fields)
-  for from = 1, #fields, 500 do
-    redis.call('HDEL', META, unpack(fields, from, math.min(from + 499, #fields)))
-  end
+  for from = 1, #fields, 500 do call('HDEL', META, unpack(fields, from, math.min(from + 499, #fields))) end
 end
 
 -- A new epoch, above all that this server and the caller know: everything written before is dead. The rows of the
 -- nodes stay, the groups go (what they stamped is dead anyway), the log begins anew with a marker.
 local function bump(why)
-  local old = tonumber(redis.call('HGET', META, 'e') or '') or 0
-  local e = math.max(micros(), old + 1, AT_E + 1)
-  if e >= LIMIT then error('the epoch would reach 2^53') end
-  M = { e = e, s = 0, b = 0, g = 0 }
-  redis.call('DEL', LOG)
-  local all, groups = redis.call('HGETALL', META), {}
-  redis.call('HSET', META, 'e', text(e), 's', '0', 'b', '0', 'gc', '0', 'i', incarnation(), 'why', why)
+  local t, old = call('TIME'), tonumber(call('HGET', META, 'e') or '') or 0
+  E = math.max(t[1] * 1000000 + t[2], old + 1, AT_E + 1)
+  if E >= LIMIT then error('the epoch would reach 2^53') end
+  -- Never tostring: that turns to exponents at 1e14.
+  EPOCH = string.format('%.0f', E)
+  call('DEL', LOG)
+  local all, groups = call('HGETALL', META), {}
+  call('HSET', META, 'e', EPOCH, 'gc', 0, 'i', INCARNATION, 'why', why)
   for i = 1, #all, 2 do
     if all[i]:sub(1, 2) == 'g:' then groups[#groups + 1] = all[i] end
   end
   forget(groups)
-  redis.call('XADD', LOG, text(e) .. '-0', 'd', '')
-  hint('')
+  call('XADD', LOG, EPOCH .. '-0', 'd', '')
+  hint(0, '')
 end
 
--- Finds out whether the history is still the one that the caller knows; if not, a new epoch begins.
-local function ensure()
-  local h = redis.call('HMGET', META, 'e', 's', 'i', 'b', 'gc')
-  local e, s = tonumber(h[1] or ''), tonumber(h[2] or '')
-  if not e or not s then return bump('init') end
-  if h[3] ~= incarnation() then return bump('incarnation') end
-  if AT_E > e or (AT_E == e and AT_S > s) then return bump('future cursor') end
-  M = { e = e, s = s, b = tonumber(h[4] or '') or 0, g = tonumber(h[5] or '') or 0 }
+-- Is the history still the one that the caller knows? If not, a new epoch begins.
+local known = call('HMGET', META, 'e', 'i')
+EPOCH = known[1]
+E = tonumber(EPOCH or '')
+if not E then
+  bump('init')
+elseif known[2] ~= INCARNATION then
+  bump('incarnation')
+elseif AT_E > E then
+  bump('future cursor')
 end
 
--- Keeps the log below its limits. Its bytes are known only about: payloads are added up, and what a trim takes away
--- is taken for average. So this runs once in many appends, and exactly.
-local function trim()
-  if M.b <= BYTES_MAX and M.s % math.max(1, math.min(128, math.floor(ENTRIES_MAX / 8))) ~= 0 then return end
-  local before = redis.call('XLEN', LOG)
-  if before == 0 then return end
-  local keep = math.min(before, ENTRIES_MAX)
-  if M.b * keep / before > BYTES_MAX then keep = math.floor(0.9 * before * BYTES_MAX / M.b) end
-  if keep < before then
-    redis.call('XTRIM', LOG, 'MAXLEN', '=', text(keep))
-    M.b = math.floor(M.b * keep / before)
-    redis.call('HSET', META, 'b', text(M.b))
+-- The sequence in an id of the log; nothing if it is of another epoch.
+local function sequence(id)
+  if id and id:sub(1, #EPOCH + 1) == EPOCH .. '-' then return tonumber(id:sub(#EPOCH + 2)) end
+end
+
+-- Whether the caller has seen more of this epoch than there is.
+local function behind(s) return AT_E == E and AT_S > s end
+
+-- The last sequence.
+local function head()
+  local last = call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)[1]
+  local id = last and last[1]
+  if not id then
+    -- Emptied or lost: an empty stream remembers what it counted, one that is not there says an error.
+    local about = redis.pcall('XINFO', 'STREAM', LOG)
+    for i = 1, #about, 2 do
+      if about[i] == 'last-generated-id' then id = about[i + 1] end
+    end
   end
+  local s = sequence(id)
+  if s and not behind(s) then return s end
+  bump(s and 'future cursor' or 'lost log')
+  return 0
 end
 
--- Counts, appends, publishes the envelope of ARGV; answers the position.
+-- Appends the envelope of ARGV and answers its sequence.
 local function append()
-  local envelope, public, json = ARGV[8], ARGV[9], ARGV[10]
-  M.s, M.b = M.s + 1, M.b + #envelope + 64
-  local e, s = text(M.e), text(M.s)
-  redis.call('HSET', META, 's', s, 'b', text(M.b))
-  redis.call('XADD', LOG, e .. '-' .. s, 'd', envelope)
-  hint(envelope)
-  if public ~= '' and json ~= '' then
-    local members = json:sub(1, -2)
+  local id = redis.pcall('XADD', LOG, 'NOMKSTREAM', EPOCH .. '-*', 'd', ARGV[5])
+  local s = type(id) == 'string' and sequence(id)
+  -- The one before it must be at or above what the caller knows.
+  if s and not behind(s - 1) then return s end
+  -- No memory and the like is for the caller to hear. What else is wrong is the log.
+  if type(id) == 'table' and id.err:sub(1, 4) ~= 'ERR ' and id.err:sub(1, 9) ~= 'WRONGTYPE' then error(id.err) end
+  bump(s and 'future cursor' or 'lost log')
+  return sequence(call('XADD', LOG, EPOCH .. '-*', 'd', ARGV[5]))
+end
+
+-- Keeps the log below its limits. What entries weigh is estimated by Redis from samples, so this runs once in many.
+local function trim()
+  local entries, bytes = call('XLEN', LOG), call('MEMORY', 'USAGE', LOG) or 0
+  local keep = math.min(entries, ENTRIES_MAX)
+  if bytes * keep > BYTES_MAX * entries then keep = math.max(1, math.floor(0.9 * entries * BYTES_MAX / bytes)) end
+  if keep < entries then call('XTRIM', LOG, 'MAXLEN', '=', keep) end
+end
+
+-- Tells everybody what was appended; answers the position.
+local function publish(s)
+  hint(s, ARGV[5])
+  if ARGV[6] ~= '' and ARGV[7] ~= '' then
+    local members = ARGV[7]:sub(1, -2)
     if members ~= '{' then members = members .. ',' end
-    redis.call('PUBLISH', public,
-      members .. '"epoch":' .. e .. ',"sequence":' .. s .. '}')
+    call('PUBLISH', ARGV[6], members .. '"epoch":' .. EPOCH .. ',"sequence":' .. s .. '}')
   end
-  trim()
-  return { e, s }
+  if s % TRIM_EVERY == 0 then trim() end
+  return EPOCH .. '-' .. s
 end

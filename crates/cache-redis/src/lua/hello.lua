@@ -1,3 +1,3 @@
 -- The first script on every new connection: after it, records of another epoch than the answered one are dead.
-ensure()
-return { text(M.e), text(M.s), text(millis()) }
+local s = head()
+return { EPOCH, s, millis() }

@@ -3,14 +3,20 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{BoxedFamily, Lru, Policy, Sieve, boxed};
+use crate::{BoxedFamily, Family, Fifo, Lfu, Lru, OldestExpiry, Policy, Sieve, boxed};
 
 /// The policies a configuration can name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PolicyKind {
+    /// [`Fifo`], written `fifo`.
+    Fifo,
     /// [`Lru`], written `lru`.
     Lru,
+    /// [`Lfu`], written `lfu`.
+    Lfu,
+    /// [`OldestExpiry`], written `oldest_expiry`.
+    OldestExpiry,
     /// [`Sieve`], written `sieve`.
     #[default]
     Sieve,
@@ -18,26 +24,34 @@ pub enum PolicyKind {
 
 impl PolicyKind {
     /// All there are.
-    pub const ALL: [Self; 2] = [Self::Lru, Self::Sieve];
+    pub const ALL: [Self; 5] = [Self::Fifo, Self::Lru, Self::Lfu, Self::OldestExpiry, Self::Sieve];
 
     /// The name a configuration uses.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Fifo => "fifo",
             Self::Lru => "lru",
+            Self::Lfu => "lfu",
+            Self::OldestExpiry => "oldest_expiry",
             Self::Sieve => "sieve",
         }
     }
 
-    /// What makes the policies of one cache of so many entries at most, over all its shards.
-    pub fn family(self, _entries_max: usize) -> BoxedFamily {
+    /// What makes the policies of one cache of so many entries at most, over all its shards. Where the real
+    /// bound is another (bytes), `entries_max` may be far too high.
+    pub fn family(self, entries_max: usize) -> BoxedFamily {
+        let _ = entries_max;
         match self {
+            Self::Fifo => boxed(Fifo::new),
             Self::Lru => boxed(Lru::new),
+            Self::Lfu => boxed(Lfu::new),
+            Self::OldestExpiry => boxed(OldestExpiry::new),
             Self::Sieve => boxed(Sieve::new),
         }
     }
 }
 
-/// The policy of that kind, empty. The hint (entries) saves growing.
+/// The policy of that kind for a cache of one shard, empty. The hint (entries) saves growing.
 ///
 /// ```
 /// use cache_policy::{build, Policy, PolicyKind};
@@ -47,10 +61,7 @@ impl PolicyKind {
 /// # Ok::<(), cache_policy::UnknownPolicy>(())
 /// ```
 pub fn build(kind: PolicyKind, capacity_hint: usize) -> Box<dyn Policy> {
-    match kind {
-        PolicyKind::Lru => Box::new(Lru::new(capacity_hint)),
-        PolicyKind::Sieve => Box::new(Sieve::new(capacity_hint)),
-    }
+    kind.family(capacity_hint).member(capacity_hint)
 }
 
 impl fmt::Display for PolicyKind {
@@ -102,7 +113,7 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_told_with_the_known_ones() {
-        let error = "mru".parse::<PolicyKind>().unwrap_err();
-        assert_eq!(error.to_string(), "unknown eviction policy \"mru\"; known are lru, sieve");
+        let error = "mru".parse::<PolicyKind>().unwrap_err().to_string();
+        assert!(error.starts_with("unknown eviction policy \"mru\"; known are fifo, lru, lfu"), "{error}");
     }
 }

@@ -24,14 +24,21 @@
 
 pub mod contract;
 mod family;
+mod fifo;
+mod hit_buffer;
 mod kind;
+mod lfu;
 mod list;
 mod lru;
+mod oldest_expiry;
 mod policy;
 mod sieve;
 
 pub use family::{BoxedFamily, Family, boxed};
+pub use fifo::Fifo;
 pub use kind::{PolicyKind, UnknownPolicy, build};
+pub use lfu::Lfu;
 pub use lru::Lru;
+pub use oldest_expiry::OldestExpiry;
 pub use policy::{Newcomer, Policy};
 pub use sieve::Sieve;

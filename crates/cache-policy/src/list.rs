@@ -1,8 +1,8 @@
-//! A doubly linked list over slots: no node is allocated, any slot can be unlinked in O(1).
+//! Doubly linked lists over slots: no node is allocated, any slot can be unlinked in O(1).
 
 /// No slot.
 pub(crate) const NIL: u32 = u32::MAX;
-/// In `prev` of a slot that is not in the list.
+/// In `prev` of a slot that is in no list.
 const UNLINKED: u32 = u32::MAX - 1;
 
 #[derive(Clone, Copy, Debug)]
@@ -11,73 +11,115 @@ struct Link {
     next: u32,
 }
 
-/// Head is the newest, tail the oldest; `prev` leads towards the head.
+/// The links of all slots, for several lists: a slot is in one of them at most. `prev` leads to the newer.
+#[derive(Debug, Default)]
+pub(crate) struct Links(Vec<Link>);
+
+/// The ends of one list: head is the newest, tail the oldest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    pub(crate) head: u32,
+    pub(crate) tail: u32,
+    pub(crate) len: usize,
+}
+
+impl Ends {
+    pub(crate) const EMPTY: Self = Self { head: NIL, tail: NIL, len: 0 };
+}
+
+impl Links {
+    pub(crate) fn new(capacity_hint: usize) -> Self {
+        Self(Vec::with_capacity(capacity_hint))
+    }
+
+    pub(crate) fn contains(&self, slot: u32) -> bool {
+        self.0.get(slot as usize).is_some_and(|link| link.prev != UNLINKED)
+    }
+
+    /// Puts a slot that is in no list at the head of this one.
+    pub(crate) fn push_head(&mut self, list: &mut Ends, slot: u32) {
+        debug_assert!(slot < UNLINKED && !self.contains(slot));
+        let index = slot as usize;
+        if index >= self.0.len() {
+            self.0.resize(index + 1, Link { prev: UNLINKED, next: NIL });
+        }
+        self.0[index] = Link { prev: NIL, next: list.head };
+        match list.head {
+            NIL => list.tail = slot,
+            head => self.0[head as usize].prev = slot,
+        }
+        list.head = slot;
+        list.len += 1;
+    }
+
+    /// Takes a slot out of the list it is in, which must be this one.
+    pub(crate) fn unlink(&mut self, list: &mut Ends, slot: u32) {
+        debug_assert!(self.contains(slot));
+        let Link { prev, next } = self.0[slot as usize];
+        match prev {
+            NIL => list.head = next,
+            prev => self.0[prev as usize].next = next,
+        }
+        match next {
+            NIL => list.tail = prev,
+            next => self.0[next as usize].prev = prev,
+        }
+        self.0[slot as usize].prev = UNLINKED;
+        list.len -= 1;
+    }
+
+    pub(crate) fn move_to_head(&mut self, list: &mut Ends, slot: u32) {
+        if list.head != slot {
+            self.unlink(list, slot);
+            self.push_head(list, slot);
+        }
+    }
+}
+
+/// One list with links of its own.
 #[derive(Debug)]
 pub(crate) struct List {
-    links: Vec<Link>,
-    head: u32,
-    tail: u32,
-    len: usize,
+    links: Links,
+    ends: Ends,
 }
 
 impl List {
     pub(crate) fn new(capacity_hint: usize) -> Self {
-        Self { links: Vec::with_capacity(capacity_hint), head: NIL, tail: NIL, len: 0 }
+        Self { links: Links::new(capacity_hint), ends: Ends::EMPTY }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.ends.len
     }
 
     pub(crate) fn head(&self) -> u32 {
-        self.head
+        self.ends.head
     }
 
     pub(crate) fn tail(&self) -> u32 {
-        self.tail
+        self.ends.tail
     }
 
     pub(crate) fn contains(&self, slot: u32) -> bool {
-        self.links.get(slot as usize).is_some_and(|link| link.prev != UNLINKED)
+        self.links.contains(slot)
     }
 
     /// The neighbour on the way to the head, or `NIL`.
     pub(crate) fn newer(&self, slot: u32) -> u32 {
-        self.links[slot as usize].prev
+        self.links.0[slot as usize].prev
     }
 
     /// Puts a slot that is not in the list at the head.
     pub(crate) fn push_head(&mut self, slot: u32) {
-        debug_assert!(slot < UNLINKED && !self.contains(slot));
-        let index = slot as usize;
-        if index >= self.links.len() {
-            self.links.resize(index + 1, Link { prev: UNLINKED, next: NIL });
-        }
-        self.links[index] = Link { prev: NIL, next: self.head };
-        match self.head {
-            NIL => self.tail = slot,
-            head => self.links[head as usize].prev = slot,
-        }
-        self.head = slot;
-        self.len += 1;
+        self.links.push_head(&mut self.ends, slot);
     }
 
     /// Takes a slot out; false if it was not in.
     pub(crate) fn unlink(&mut self, slot: u32) -> bool {
-        if !self.contains(slot) {
-            return false;
+        let held = self.links.contains(slot);
+        if held {
+            self.links.unlink(&mut self.ends, slot);
         }
-        let Link { prev, next } = self.links[slot as usize];
-        match prev {
-            NIL => self.head = next,
-            prev => self.links[prev as usize].next = next,
-        }
-        match next {
-            NIL => self.tail = prev,
-            next => self.links[next as usize].prev = prev,
-        }
-        self.links[slot as usize].prev = UNLINKED;
-        self.len -= 1;
-        true
+        held
     }
 }

@@ -5,15 +5,9 @@
 //! buffer is bounded and lossy: where threads meet or nobody drains it, hits are forgotten and the order is a
 //! little older than the truth. Told from one thread that tends when asked, the order is exact.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
-
+use crate::hit_buffer::HitBuffer;
 use crate::list::List;
 use crate::{Newcomer, Policy};
-
-/// Hits that wait for the exclusive lock at most.
-const BUFFERED_HITS_MAX: usize = 64;
-/// From here on `touched` asks for `tend`; what is above is slack for when the lock is taken.
-const TEND_FROM: usize = 48;
 
 /// Evicts what was not used for the longest time.
 #[derive(Debug)]
@@ -33,11 +27,13 @@ impl Policy for Lru {
     #[inline]
     fn touched(&self, slot: u32, _hash: u64) -> bool {
         let buffered = self.hits.len();
-        // The head hit again changes nothing, unless hits that wait are about to move it.
-        if buffered == 0 && self.order.head() == slot {
+        // The newest hit again changes nothing.
+        let newest =
+            if buffered == 0 { self.order.head() == slot } else { self.hits.ends_with(buffered, slot) };
+        if newest {
             return false;
         }
-        self.hits.push(buffered, slot)
+        self.hits.push(buffered, slot, 0)
     }
 
     fn inserted(&mut self, slot: u32, _newcomer: Newcomer) {
@@ -60,7 +56,7 @@ impl Policy for Lru {
     }
 
     fn tend(&mut self) {
-        for slot in self.hits.drain() {
+        for (slot, _) in self.hits.drain() {
             if self.order.unlink(slot) {
                 self.order.push_head(slot);
             }
@@ -72,45 +68,11 @@ impl Policy for Lru {
     }
 }
 
-/// Slots that were hit, in order. Relaxed throughout: the store's lock orders a drain after the hits told
-/// under it, and a hit overwritten by another thread is only a hit lost.
-#[derive(Debug)]
-struct HitBuffer {
-    slots: [AtomicU32; BUFFERED_HITS_MAX],
-    len: AtomicUsize,
-}
-
-impl HitBuffer {
-    fn new() -> Self {
-        Self { slots: [const { AtomicU32::new(0) }; BUFFERED_HITS_MAX], len: AtomicUsize::new(0) }
-    }
-
-    fn len(&self) -> usize {
-        self.len.load(Relaxed)
-    }
-
-    /// Notes a hit behind the `len` that the caller has just read; no read-modify-write. True = drain wanted.
-    fn push(&self, len: usize, slot: u32) -> bool {
-        if len >= BUFFERED_HITS_MAX {
-            return true;
-        }
-        if len == 0 || self.slots[len - 1].load(Relaxed) != slot {
-            self.slots[len].store(slot, Relaxed);
-            self.len.store(len + 1, Relaxed);
-        }
-        len + 1 >= TEND_FROM
-    }
-
-    fn drain(&mut self) -> impl Iterator<Item = u32> + use<'_> {
-        let len = std::mem::take(self.len.get_mut());
-        self.slots[..len].iter_mut().map(|slot| *slot.get_mut())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::contract;
+    use crate::hit_buffer::{BUFFERED_HITS_MAX, TEND_FROM};
 
     fn newcomer(slot: u32) -> Newcomer {
         Newcomer { hash: u64::from(slot), weight: 1, deadline: u64::MAX }

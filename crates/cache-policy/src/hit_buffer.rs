@@ -40,12 +40,14 @@ impl HitBuffer {
         len > 0 && len <= BUFFERED_HITS_MAX && self.hits[len - 1].load(Relaxed) as u32 == slot
     }
 
-    /// Slots and prints, oldest first.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (u32, u32)> + use<'_> {
-        let len = std::mem::take(self.len.get_mut());
-        self.hits[..len].iter_mut().map(|hit| {
-            let hit = *hit.get_mut();
-            (hit as u32, (hit >> 32) as u32)
-        })
+    /// Empties the buffer; says how many there were, to be read with [`get`](Self::get).
+    pub(crate) fn take(&mut self) -> usize {
+        std::mem::take(self.len.get_mut())
+    }
+
+    /// Slot and print of a hit, 0 being the oldest.
+    pub(crate) fn get(&mut self, index: usize) -> (u32, u32) {
+        let hit = *self.hits[index].get_mut();
+        (hit as u32, (hit >> 32) as u32)
     }
 }

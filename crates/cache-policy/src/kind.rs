@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{BoxedFamily, Family, Fifo, Lfu, Lru, OldestExpiry, Policy, Sieve, boxed};
+use crate::{BoxedFamily, Family, Fifo, Lfu, Lru, OldestExpiry, Policy, S3Fifo, Sieve, WTinyLfu, boxed};
 
 /// The policies a configuration can name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -20,11 +20,16 @@ pub enum PolicyKind {
     /// [`Sieve`], written `sieve`.
     #[default]
     Sieve,
+    /// [`S3Fifo`], written `s3_fifo`.
+    S3Fifo,
+    /// [`WTinyLfu`], written `w_tiny_lfu`.
+    WTinyLfu,
 }
 
 impl PolicyKind {
     /// All there are.
-    pub const ALL: [Self; 5] = [Self::Fifo, Self::Lru, Self::Lfu, Self::OldestExpiry, Self::Sieve];
+    pub const ALL: [Self; 7] =
+        [Self::Fifo, Self::Lru, Self::Lfu, Self::OldestExpiry, Self::Sieve, Self::S3Fifo, Self::WTinyLfu];
 
     /// The name a configuration uses.
     pub fn name(self) -> &'static str {
@@ -34,6 +39,8 @@ impl PolicyKind {
             Self::Lfu => "lfu",
             Self::OldestExpiry => "oldest_expiry",
             Self::Sieve => "sieve",
+            Self::S3Fifo => "s3_fifo",
+            Self::WTinyLfu => "w_tiny_lfu",
         }
     }
 
@@ -47,6 +54,8 @@ impl PolicyKind {
             Self::Lfu => boxed(Lfu::new),
             Self::OldestExpiry => boxed(OldestExpiry::new),
             Self::Sieve => boxed(Sieve::new),
+            Self::S3Fifo => boxed(S3Fifo::new),
+            Self::WTinyLfu => boxed(WTinyLfu::new),
         }
     }
 }

@@ -25,6 +25,7 @@
 pub mod contract;
 mod family;
 mod fifo;
+mod ghost;
 mod hit_buffer;
 mod kind;
 mod lfu;
@@ -32,7 +33,11 @@ mod list;
 mod lru;
 mod oldest_expiry;
 mod policy;
+mod s3_fifo;
 mod sieve;
+mod sketch;
+mod w_tiny_lfu;
+mod weight;
 
 pub use family::{BoxedFamily, Family, boxed};
 pub use fifo::Fifo;
@@ -41,4 +46,6 @@ pub use lfu::Lfu;
 pub use lru::Lru;
 pub use oldest_expiry::OldestExpiry;
 pub use policy::{Newcomer, Policy};
+pub use s3_fifo::S3Fifo;
 pub use sieve::Sieve;
+pub use w_tiny_lfu::WTinyLfu;

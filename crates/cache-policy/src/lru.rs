@@ -56,7 +56,8 @@ impl Policy for Lru {
     }
 
     fn tend(&mut self) {
-        for (slot, _) in self.hits.drain() {
+        for index in 0..self.hits.take() {
+            let (slot, _) = self.hits.get(index);
             if self.order.unlink(slot) {
                 self.order.push_head(slot);
             }

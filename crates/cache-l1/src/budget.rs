@@ -3,6 +3,9 @@
 //! Bounds are not divided among the shards, so an entry may be as heavy as the whole bound and a small tier
 //! is not ruled by the luck of its hashes. Room is reserved before an entry is stored and given back after it
 //! left: the sums never exceed the bounds, at no moment and for no thread.
+//!
+//! An insert into a full tier takes as much out as it puts in. It keeps what became free in its [`Hand`] and takes
+//! from there first, so the shared sums, which all cores would fight for, hardly ever change.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -11,6 +14,21 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 pub(crate) enum Pressure {
     Entries,
     Bytes,
+}
+
+/// Room that became free and was not given back yet.
+#[derive(Debug, Default)]
+pub(crate) struct Hand {
+    entries: usize,
+    bytes: u64,
+}
+
+impl Hand {
+    /// One entry of so many bytes left.
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.entries += 1;
+        self.bytes += bytes;
+    }
 }
 
 /// What is taken, and how much may be. Relaxed: the numbers guard no other memory.
@@ -43,21 +61,29 @@ impl Budget {
         self.bytes.load(Relaxed)
     }
 
-    /// Takes room for one entry, or says what is missing and takes none.
-    pub(crate) fn reserve(&self, bytes: u64) -> Result<(), Pressure> {
-        let more = |held: usize| Some(held + 1).filter(|&held| held <= self.entries_max);
-        if self.entries.fetch_update(Relaxed, Relaxed, more).is_err() {
-            return Err(Pressure::Entries);
+    /// Takes room for one entry, from the hand first, or says what is missing. Whatever was taken is in the hand
+    /// then.
+    pub(crate) fn reserve(&self, bytes: u64, hand: &mut Hand) -> Result<(), Pressure> {
+        if hand.entries == 0 {
+            let more = |held: usize| Some(held + 1).filter(|&held| held <= self.entries_max);
+            if self.entries.fetch_update(Relaxed, Relaxed, more).is_err() {
+                return Err(Pressure::Entries);
+            }
+            hand.entries = 1;
         }
-        let more = |held: u64| held.checked_add(bytes).filter(|&held| held <= self.bytes_max);
-        if self.bytes.fetch_update(Relaxed, Relaxed, more).is_err() {
-            self.entries.fetch_sub(1, Relaxed);
-            return Err(Pressure::Bytes);
+        if let Some(missing) = bytes.checked_sub(hand.bytes).filter(|&missing| missing > 0) {
+            let more = |held: u64| held.checked_add(missing).filter(|&held| held <= self.bytes_max);
+            if self.bytes.fetch_update(Relaxed, Relaxed, more).is_err() {
+                return Err(Pressure::Bytes);
+            }
+            hand.bytes = bytes;
         }
+        hand.entries -= 1;
+        hand.bytes -= bytes;
         Ok(())
     }
 
-    /// What `reserve` would say now.
+    /// What `reserve` would say now, with nothing in the hand.
     pub(crate) fn missing(&self, bytes: u64) -> Option<Pressure> {
         if self.entries() >= self.entries_max {
             Some(Pressure::Entries)
@@ -68,9 +94,18 @@ impl Budget {
         }
     }
 
+    /// Gives back what is in the hand.
+    pub(crate) fn give_back(&self, hand: Hand) {
+        if hand.entries > 0 {
+            self.entries.fetch_sub(hand.entries, Relaxed);
+        }
+        if hand.bytes > 0 {
+            self.bytes.fetch_sub(hand.bytes, Relaxed);
+        }
+    }
+
     /// Gives back the room of one entry.
     pub(crate) fn release(&self, bytes: u64) {
-        self.entries.fetch_sub(1, Relaxed);
-        self.bytes.fetch_sub(bytes, Relaxed);
+        self.give_back(Hand { entries: 1, bytes });
     }
 }

@@ -24,12 +24,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use cache_policy::{Family, Policy};
-use parking_lot::RwLock;
 
 use crate::budget::Budget;
-use crate::shelf::{Entry, Front, Halves, Shelf, overhead_bytes};
-use crate::tally::Tally;
-use crate::{Address, Cause, Facts, Fence, Hit, Inserted, Left, Meta, Origin, Refusal, Snapshot, Stats};
+use crate::entry::{Entry, Front, Halves, Home, overhead_bytes};
+use crate::gate::Gate;
+use crate::room::Newcomer;
+use crate::shelf::Shelf;
+use crate::{
+    Address, Cause, Departed, Facts, Fence, Groups, Hit, Inserted, Left, Meta, Origin, Refusal, Snapshot,
+    Stats,
+};
 
 /// Generations against which loads are fenced; resources share one by chance, which costs a refused insert
 /// now and then.
@@ -37,7 +41,7 @@ const STRIPES: usize = 4_096;
 /// Tiers with fewer entries have one shard.
 const ENTRIES_PER_SHARD_MIN: usize = 512;
 const SHARDS_MAX: usize = 1_024;
-/// Entries a policy is told to expect in a shard at most: a bound may be far above what is ever used.
+/// Entries a shard prepares for at most: a bound may be far above what is ever used.
 const HINT_MAX: usize = 1 << 16;
 
 /// How large a tier may be.
@@ -69,7 +73,6 @@ pub struct L1<K, V, P = Box<dyn Policy>> {
     fence: Arc<Fence>,
     own_group: u64,
     pub(crate) budget: Budget,
-    tally: Tally,
     /// Shard where the next sweep begins.
     sweep_next: AtomicUsize,
 }
@@ -87,7 +90,7 @@ fn shards_for(entries_max: usize) -> usize {
 /// A line (or two) of its own, so that shards do not disturb each other.
 #[repr(align(128))]
 pub(crate) struct Shard<K, V, P> {
-    pub(crate) shelf: RwLock<Shelf<K, V, P>>,
+    pub(crate) shelf: Gate<Shelf<K, V, P>>,
     /// Copies of the shelf's own sums, readable without the lock; written under it.
     pub(crate) entries: AtomicUsize,
     pub(crate) bytes: AtomicU64,
@@ -104,12 +107,17 @@ impl<K, V, P: Policy> Shard<K, V, P> {
 impl<K, V, P: Policy> L1<K, V, P> {
     /// An empty tier. The family makes one policy a shard, told the entries to expect there.
     pub fn new(config: Config, fence: Arc<Fence>, policy: impl Family<Member = P>) -> Self {
-        // Slots are u32 and two numbers are taken.
-        let entries_max = config.entries_max.min(u32::MAX as usize - 2);
+        assert!(fence.partitions() < Home::PARTITIONS_MAX, "too many partitions");
+        // Slots are 31 bits and two numbers are taken.
+        let entries_max = config.entries_max.min((1 << 31) - 2);
         let shards =
             config.shards.unwrap_or_else(|| shards_for(entries_max)).clamp(1, SHARDS_MAX).next_power_of_two();
+        let lightest = overhead_bytes::<K, V>(&Groups::default(), false);
+        let share = entries_max.min((config.bytes_max / lightest) as usize).div_ceil(shards);
+        // Hashes do not fill the shards evenly.
+        let expected = (share + share / 16 + if shards == 1 { 0 } else { 16 }).min(entries_max).min(HINT_MAX);
         let shard = || Shard {
-            shelf: RwLock::new(Shelf::new(policy.member((entries_max / shards).min(HINT_MAX)))),
+            shelf: Gate::new(Shelf::new(policy.member(expected), expected)),
             entries: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
         };
@@ -120,14 +128,14 @@ impl<K, V, P: Policy> L1<K, V, P> {
             fence,
             own_group: config.own_group,
             budget: Budget::new(entries_max, config.bytes_max),
-            tally: Tally::default(),
             sweep_next: AtomicUsize::new(0),
         }
     }
 
-    /// What an entry costs beside its [`Meta::weight`].
-    pub fn overhead_bytes(meta: &Meta) -> u64 {
-        overhead_bytes::<K, V>(&meta.groups)
+    /// What an entry costs beside its [`Meta::weight`]: the places of key and value themselves, what is noted about
+    /// them, its groups, and its part of the table, the timing wheel, the policy and (for variants) the index.
+    pub fn overhead_bytes(at: &Address, meta: &Meta) -> u64 {
+        overhead_bytes::<K, V>(&meta.groups, at.is_variant())
     }
 
     /// Entries held, those not yet swept included.
@@ -162,7 +170,11 @@ impl<K, V, P: Policy> L1<K, V, P> {
 
     /// Counters and size.
     pub fn stats(&self) -> Stats {
-        self.tally.read(self.len(), self.bytes())
+        let mut stats = Stats { entries: self.len(), bytes: self.bytes(), ..Stats::default() };
+        for shard in &self.shards {
+            shard.shelf.read().tally.add_to(&mut stats);
+        }
+        stats
     }
 
     /// Looks a key up. `None`: absent, expired, flushed, or one of its groups was stamped after its origin.
@@ -175,11 +187,9 @@ impl<K, V, P: Policy> L1<K, V, P> {
         Q: Eq + ?Sized,
         V: Clone,
     {
-        self.hit(key, at, now, |front, shelf, slot| {
-            let Facts { origin, version, load_start, born, hard_expiry } = front.facts;
-            let soft_expiry = shelf.back(slot).soft_expiry;
-            let value = front.value.clone();
-            Some(Hit { value, origin, version, load_start, born, soft_expiry, hard_expiry })
+        self.get_with(key, at, now, |value, facts| {
+            let Facts { origin, version, load_start, born, soft_expiry, hard_expiry } = *facts;
+            Some(Hit { value: value.clone(), origin, version, load_start, born, soft_expiry, hard_expiry })
         })
     }
 
@@ -197,7 +207,38 @@ impl<K, V, P: Policy> L1<K, V, P> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        self.hit(key, at, now, |front, _, _| answer(&front.value, &front.facts))
+        let shard = self.shard(at.resource());
+        let shelf = shard.shelf.read();
+        let (slot, front) = shelf.find(at.hash(), |held| held.borrow() == key)?;
+        let (mut epoch, version) = self.fence.present(at.partition());
+        // Relaxed: a version in `judged` says only that this entry was alive at it, which stays true.
+        if version != front.judged.load(Ordering::Relaxed) {
+            let back = shelf.back(slot);
+            epoch = self.judge_again(Halves { front, back })?;
+        }
+        if front.home.is_stray() {
+            epoch = shelf.stray_epoch(slot)?;
+        }
+        let times = &front.times;
+        let hard_expiry = times.hard_expiry();
+        if now >= hard_expiry {
+            return None;
+        }
+        let facts = Facts {
+            origin: Origin { epoch, seq: front.seq },
+            version: front.version,
+            load_start: times.load_start(),
+            born: times.born(),
+            soft_expiry: times.soft_expiry(),
+            hard_expiry,
+        };
+        let answer = answer(&front.value, &facts);
+        let tend = shelf.policy().touched(slot, at.hash());
+        drop(shelf);
+        if tend {
+            self.tend(shard);
+        }
+        answer
     }
 
     /// The fences over a key as they stand; to be taken before any I/O of a load.
@@ -224,13 +265,11 @@ impl<K, V, P: Policy> L1<K, V, P> {
     where
         K: Eq,
     {
-        let entry = Entry::new(key, value, at, snapshot.generation, meta);
-        let mut left = Vec::new();
-        let refused = self.store(entry, snapshot, now, &mut left);
-        match refused {
-            None => self.tally.inserted(),
-            Some(refusal) => self.tally.refused(refusal),
-        }
+        let mut left = Departed::new();
+        let (origin, hard_expiry) = (meta.origin, meta.hard_expiry);
+        let entry = Some(Entry::new(key, value, at, meta));
+        let newcomer = Newcomer { entry, at, origin, hard_expiry, snapshot, now };
+        let refused = self.store(newcomer, &mut left);
         Inserted { refused, left }
     }
 
@@ -242,7 +281,9 @@ impl<K, V, P: Policy> L1<K, V, P> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        self.take_key(key, at, Cause::Invalidated, |held| !held.facts.origin.reflects(event))
+        self.take_key(key, at, Cause::Invalidated, |shelf, slot, held| {
+            !self.reflects(shelf, slot, held, event)
+        })
     }
 
     /// Drops the key because somebody asked for it. As for an invalidation, what was loaded before does not
@@ -252,7 +293,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        self.take_key(key, at, Cause::Removed, |_| true)
+        self.take_key(key, at, Cause::Removed, |_, _, _| true)
     }
 
     /// [`invalidate_key`](Self::invalidate_key) for the resource's key without parameters and all with.
@@ -262,10 +303,10 @@ impl<K, V, P: Policy> L1<K, V, P> {
         let mut shelf = shard.shelf.write();
         let mut left = Vec::new();
         for slot in shelf.slots_of(resource) {
-            if shelf.get(slot).is_some_and(|entry| !entry.front.facts.origin.reflects(event))
+            if shelf.get(slot).is_some_and(|entry| !self.reflects(&shelf, slot, entry.front, event))
                 && let Some(entry) = shelf.take(slot)
             {
-                left.push(self.account(entry, Cause::Invalidated));
+                left.push(self.account(&mut shelf, entry, Cause::Invalidated));
             }
         }
         shard.publish(&shelf);
@@ -283,11 +324,10 @@ impl<K, V, P: Policy> L1<K, V, P> {
         matches: impl Fn(&K) -> bool,
     ) -> Vec<Left<K, V>> {
         self.patterns.fetch_add(1, Ordering::AcqRel);
-        let outdated = |entry: Halves<'_, K, V>| {
-            let front = entry.front;
-            entry.back.at.partition() == partition
-                && !front.facts.origin.reflects(event)
+        let outdated = |shelf: &Shelf<K, V, P>, slot, front: &Front<K, V>| {
+            front.home.partition() == partition
                 && matches(&front.key)
+                && !self.reflects(shelf, slot, front, event)
         };
         let mut left = Vec::new();
         for shard in &self.shards {
@@ -295,17 +335,18 @@ impl<K, V, P: Policy> L1<K, V, P> {
             // a newer snapshot.
             let found: Vec<u32> = {
                 let shelf = shard.shelf.read();
-                shelf.entries().filter(|&(_, entry)| outdated(entry)).map(|(slot, _)| slot).collect()
+                let found = shelf.entries().filter(|&(slot, entry)| outdated(&shelf, slot, entry.front));
+                found.map(|(slot, _)| slot).collect()
             };
             if found.is_empty() {
                 continue;
             }
             let mut shelf = shard.shelf.write();
             for slot in found {
-                if shelf.get(slot).is_some_and(&outdated)
+                if shelf.get(slot).is_some_and(|entry| outdated(&shelf, slot, entry.front))
                     && let Some(entry) = shelf.take(slot)
                 {
-                    left.push(self.account(entry, Cause::Invalidated));
+                    left.push(self.account(&mut shelf, entry, Cause::Invalidated));
                 }
             }
             shard.publish(&shelf);
@@ -333,23 +374,35 @@ impl<K, V, P: Policy> L1<K, V, P> {
             let shard = &self.shards[at];
             let mut shelf = shard.shelf.write();
             while let Some(entry) = shelf.expire(now, &mut steps) {
-                left.push(self.account(entry, Cause::Expired));
+                left.push(self.account(&mut shelf, entry, Cause::Expired));
             }
             let version = self.fence.version();
             while let Some(entry) = shelf.reap(version, &mut steps, |entry| self.is_current(entry)) {
-                left.push(self.account(entry, Cause::Invalidated));
+                left.push(self.account(&mut shelf, entry, Cause::Invalidated));
             }
             shard.publish(&shelf);
         }
         left
     }
 
-    /// Shows every entry, dead ones included, for diagnostics: key, value, meta. Shard by shard, under the
-    /// shared lock.
+    /// Shows every entry, dead ones included, for diagnostics: key, value, meta. Of those that a new epoch outdated the
+    /// epoch is forgotten and 0. Shard by shard, under the shared lock.
     pub fn for_each(&self, mut see: impl FnMut(&K, &V, &Meta)) {
         for shard in &self.shards {
-            for (_, entry) in shard.shelf.read().entries() {
-                see(&entry.front.key, &entry.front.value, &entry.meta());
+            let shelf = shard.shelf.read();
+            for (slot, Halves { front, back }) in shelf.entries() {
+                let epoch = self.epoch(&shelf, slot, front).unwrap_or(0);
+                let meta = Meta {
+                    origin: Origin { epoch, seq: front.seq },
+                    version: front.version,
+                    load_start: front.times.load_start(),
+                    born: front.times.born(),
+                    soft_expiry: front.times.soft_expiry(),
+                    hard_expiry: front.times.hard_expiry(),
+                    weight: back.weight,
+                    groups: back.groups.clone(),
+                };
+                see(&front.key, &front.value, &meta);
             }
         }
     }
@@ -362,9 +415,9 @@ impl<K, V, P: Policy> L1<K, V, P> {
         let shelves: Vec<_> = self.shards.iter().map(|shard| shard.shelf.read()).collect();
         for (shard, shelf) in self.shards.iter().zip(&shelves) {
             shelf.validate();
-            for (_, entry) in shelf.entries() {
+            for (slot, _) in shelf.entries() {
                 assert!(
-                    std::ptr::eq(shard, self.shard(entry.back.at.resource())),
+                    std::ptr::eq(shard, self.shard(shelf.resource_of(slot))),
                     "an entry is in the wrong shard"
                 );
             }
@@ -401,64 +454,72 @@ impl<K, V, P: Policy> L1<K, V, P> {
         &self.stripes[(resource >> 24) as usize & (STRIPES - 1)]
     }
 
-    /// Finds what may be served, has it answered, and tells the policy.
-    #[inline]
-    fn hit<Q, R>(
-        &self,
-        key: &Q,
-        at: &Address,
-        now: u64,
-        answer: impl FnOnce(&Front<K, V>, &Shelf<K, V, P>, u32) -> Option<R>,
-    ) -> Option<R>
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-    {
-        let shard = self.shard(at.resource());
-        let shelf = shard.shelf.read();
-        let (slot, front) = shelf.find(at.hash(), |held| held.borrow() == key)?;
-        if now >= front.facts.hard_expiry {
-            return None;
-        }
-        if !self.is_judged(front) && !self.judge(Halves { front, back: shelf.back(slot) }) {
-            return None;
-        }
-        let answer = answer(front, &shelf, slot);
-        let tend = shelf.policy().touched(slot, at.hash());
-        drop(shelf);
-        if tend && let Some(mut shelf) = shard.shelf.try_write() {
+    #[cold]
+    fn tend(&self, shard: &Shard<K, V, P>) {
+        if let Some(mut shelf) = shard.shelf.try_write() {
             shelf.policy_mut().tend();
         }
-        answer
     }
 
-    /// Whether it was found alive since the fence last moved.
-    #[inline]
-    fn is_judged(&self, front: &Front<K, V>) -> bool {
-        // Relaxed: a version in `judged` says only that this entry was alive at it, which stays true.
-        self.fence.version() == front.judged.load(Ordering::Relaxed)
-    }
-
-    /// Neither flushed nor stamped since. One compare unless the fence moved.
+    /// Neither flushed nor stamped since. One compare unless the partition changed.
     pub(crate) fn is_current(&self, entry: Halves<'_, K, V>) -> bool {
-        self.is_judged(entry.front) || self.judge(entry)
+        let (_, version) = self.fence.present(entry.front.home.partition());
+        version == entry.front.judged.load(Ordering::Relaxed) || self.judge(entry)
     }
 
     #[cold]
     fn judge(&self, entry: Halves<'_, K, V>) -> bool {
         let Halves { front, back } = entry;
-        let (partition, seq) = (back.at.partition(), front.facts.origin.seq);
-        let verdict = self.fence.judge(partition, back.generation, self.own_group, &back.groups, seq);
+        let (partition, alive) = (front.home.partition(), front.judged.load(Ordering::Relaxed));
+        let verdict = self.fence.judge(partition, alive, self.own_group, &back.groups, front.seq);
         if let Some(version) = verdict {
             front.judged.store(version, Ordering::Relaxed);
         }
         verdict.is_some()
     }
 
-    pub(crate) fn account(&self, entry: Entry<K, V>, cause: Cause) -> Left<K, V> {
-        self.budget.release(entry.halves().bytes());
-        self.tally.left(cause);
-        entry.leave(cause)
+    /// Judges, and tells the fence's epoch of an entry that is alive.
+    #[cold]
+    fn judge_again(&self, entry: Halves<'_, K, V>) -> Option<u64> {
+        if !self.judge(entry) {
+            return None;
+        }
+        let Front { home, judged, .. } = entry.front;
+        let (epoch, version) = self.fence.present(home.partition());
+        let alive = judged.load(Ordering::Relaxed);
+        if version == alive { Some(epoch) } else { self.fence.epoch_at(home.partition(), alive) }
+    }
+
+    /// Judges a newcomer: whether its epoch is the fence's, or `None` if it is dead.
+    pub(crate) fn admit(&self, entry: &mut Entry<K, V>, origin: Origin, snapshot: &Snapshot) -> Option<bool> {
+        let (partition, groups) = (entry.front.home.partition(), &entry.back.groups);
+        let (version, regular) =
+            self.fence.admit(partition, snapshot.generation, self.own_group, groups, origin)?;
+        *entry.front.judged.get_mut() = version;
+        Some(regular)
+    }
+
+    /// The epoch of an entry's origin; `None` if a newer one has begun since, so that it is dead.
+    pub(crate) fn epoch(&self, shelf: &Shelf<K, V, P>, slot: u32, front: &Front<K, V>) -> Option<u64> {
+        if front.home.is_stray() {
+            return shelf.stray_epoch(slot);
+        }
+        self.fence.epoch_at(front.home.partition(), front.judged.load(Ordering::Relaxed))
+    }
+
+    /// Whether the entry reflects the event and need not be dropped.
+    fn reflects(&self, shelf: &Shelf<K, V, P>, slot: u32, front: &Front<K, V>, event: Origin) -> bool {
+        front.seq >= event.seq
+            && self
+                .epoch(shelf, slot, front)
+                .is_some_and(|epoch| Origin { epoch, seq: front.seq }.reflects(event))
+    }
+
+    fn account(&self, shelf: &mut Shelf<K, V, P>, entry: Entry<K, V>, cause: Cause) -> Left<K, V> {
+        let left = entry.leave(cause);
+        self.budget.release(left.bytes);
+        shelf.tally.left(cause);
+        left
     }
 
     fn take_key<Q>(
@@ -466,7 +527,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
         key: &Q,
         at: &Address,
         cause: Cause,
-        outdated: impl Fn(&Front<K, V>) -> bool,
+        outdated: impl Fn(&Shelf<K, V, P>, u32, &Front<K, V>) -> bool,
     ) -> Option<Left<K, V>>
     where
         K: Borrow<Q>,
@@ -476,12 +537,12 @@ impl<K, V, P: Policy> L1<K, V, P> {
         let shard = self.shard(at.resource());
         let mut shelf = shard.shelf.write();
         let (slot, front) = shelf.find(at.hash(), |held| held.borrow() == key)?;
-        if !outdated(front) {
+        if !outdated(&shelf, slot, front) {
             return None;
         }
         let entry = shelf.take(slot)?;
         shard.publish(&shelf);
-        Some(self.account(entry, cause))
+        Some(self.account(&mut shelf, entry, cause))
     }
 
     /// Why the snapshot no longer holds.

@@ -6,20 +6,30 @@
 //! - each partition has a *generation*; a flush adds one, and entries of an older generation are dead;
 //! - each partition has a table *group → sequence of its last stamp*; an entry is dead if one of its groups
 //!   was stamped after the entry's origin;
-//! - the fence has one *version*, changed by every stamp and flush. An entry remembers the version it was
-//!   last judged at; as long as that is the present one, a hit compares two numbers and looks nothing up.
+//! - each partition has a *version*, changed by every stamp and flush. An entry remembers the version it was
+//!   last found alive at; as long as that is the present one, a hit compares two numbers and looks nothing up.
 //!
-//! **Order.** A writer changes the table and the generation first and adds to the version last, all under the
-//! partition's write lock. A judge reads the version first, then takes the read lock, checks generation and
-//! table, and notes the version it read. If it noted version n, the writer that made version n was done with
-//! the table before; a writer that came between makes n old, and the entry is judged again. The generation is
-//! checked again under the lock because a flush forgets the stamps of the old epoch: without that, an entry
-//! of the old generation could be cleared by the new table.
+//! A generation is the version that its flush made, so an entry needs no generation of its own: it is dead if it
+//! was last found alive at a version before the present generation. And an entry is alive only in the epoch of
+//! its generation, so the epoch lies here as well, beside the version.
+//!
+//! **Order.** A writer holds the partition's lock. It sets the version to 0 (*in change*), then changes
+//! generation, table and epoch, and sets the new version last. Every store releases, every load acquires.
+//!
+//! - A *hit* loads the epoch, then the version. If the version is the one the entry was found alive at, no
+//!   change had begun when it was loaded; had the epoch been of a later flush, the version would be 0 or later.
+//! - A *judge* loads the version first (0 = wait for the lock), then the sequence of the newest stamp, then the
+//!   generation. Whoever made the version it loaded was done before. If another change comes between, the judge
+//!   sees all of it or notes a version that is old, and the entry is judged again. The generation comes last
+//!   because a flush forgets the stamps of the old epoch: whoever sees the new stamps sees the new generation.
+//! - Only a value older than the newest stamp of the partition has to be looked up in the table, under the lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashTable;
 use parking_lot::RwLock;
+
+use crate::Origin;
 
 /// Group stamps kept per partition at most. Beyond, the older half is forgotten and everything at or before
 /// the newest of these counts as stamped: entries die needlessly, none survives wrongly.
@@ -36,24 +46,46 @@ pub const GROUPS_MAX: usize = 16_384;
 /// ```
 #[derive(Debug)]
 pub struct Fence {
-    version: AtomicU64,
+    /// Changes behind every change of a partition.
+    changes: AtomicU64,
+    /// What hits look at, as dense as it gets.
+    present: Box<[Present]>,
     partitions: Box<[Partition]>,
 }
 
 #[derive(Debug)]
+#[repr(align(16))]
+struct Present {
+    version: AtomicU64,
+    epoch: AtomicU64,
+}
+
+#[derive(Debug)]
 struct Partition {
+    /// The version that the last flush made.
     generation: AtomicU64,
+    /// No group was stamped after this sequence.
+    newest: AtomicU64,
     stamps: RwLock<Stamps>,
 }
+
+/// The version of a partition while it changes.
+const IN_CHANGE: u64 = 0;
 
 impl Fence {
     /// A fence over partitions `0..partitions`, nothing stamped, all at epoch 0.
     pub fn new(partitions: u32) -> Self {
-        let partitions = (0..partitions)
-            .map(|_| Partition { generation: AtomicU64::new(0), stamps: RwLock::new(Stamps::default()) })
-            .collect();
-        // From 1, so that 0 can stand for "never judged".
-        Self { version: AtomicU64::new(1), partitions }
+        let present = || Present { version: AtomicU64::new(1), epoch: AtomicU64::new(0) };
+        let partition = || Partition {
+            generation: AtomicU64::new(1),
+            newest: AtomicU64::new(0),
+            stamps: RwLock::new(Stamps { epoch_since: 1, ..Stamps::default() }),
+        };
+        Self {
+            changes: AtomicU64::new(1),
+            present: (0..partitions).map(|_| present()).collect(),
+            partitions: (0..partitions).map(|_| partition()).collect(),
+        }
     }
 
     /// How many partitions there are. All other calls panic for a partition that is not below it.
@@ -64,23 +96,27 @@ impl Fence {
     /// Everything of the partition is dead from now on, in O(1). `groups` (id, sequence of the last stamp) belong to
     /// `epoch`: in a new epoch they replace the stamps known so far, in the same one the later stamp of each stays.
     pub fn flush(&self, partition: u32, epoch: u64, groups: &[(u64, u64)]) {
-        let partition = &self.partitions[partition as usize];
-        let mut stamps = partition.stamps.write();
-        partition.generation.fetch_add(1, Ordering::AcqRel);
-        if stamps.epoch != epoch {
-            *stamps = Stamps { epoch, ..Stamps::default() };
-        }
-        for &(group, seq) in groups {
-            stamps.stamp(group, seq);
-        }
-        self.version.fetch_add(1, Ordering::AcqRel);
+        let Partition { generation, newest, stamps } = &self.partitions[partition as usize];
+        let mut stamps = stamps.write();
+        self.change(partition, |version| {
+            generation.store(version, Ordering::Release);
+            if stamps.epoch != epoch {
+                *stamps = Stamps { epoch, epoch_since: version, ..Stamps::default() };
+                self.present[partition as usize].epoch.store(epoch, Ordering::Release);
+            }
+            for &(group, seq) in groups {
+                stamps.stamp(group, seq);
+            }
+            newest.store(stamps.newest, Ordering::Release);
+        });
     }
 
     /// Entries of the group whose origin is before `seq` are dead from now on. A stamp never goes back.
     pub fn stamp(&self, partition: u32, group: u64, seq: u64) {
-        let mut stamps = self.partitions[partition as usize].stamps.write();
+        let Partition { newest, stamps, .. } = &self.partitions[partition as usize];
+        let mut stamps = stamps.write();
         if stamps.stamp(group, seq) {
-            self.version.fetch_add(1, Ordering::AcqRel);
+            self.change(partition, |_| newest.store(stamps.newest, Ordering::Release));
         }
     }
 
@@ -89,7 +125,7 @@ impl Fence {
         self.partitions[partition as usize].stamps.read().any_after(groups, seq)
     }
 
-    /// How often the partition was flushed.
+    /// Changes with every flush of the partition, and grows.
     pub fn generation(&self, partition: u32) -> u64 {
         self.partitions[partition as usize].generation.load(Ordering::Acquire)
     }
@@ -101,26 +137,90 @@ impl Fence {
 
     /// Changes with every stamp and flush of any partition; 0 is never used.
     pub fn version(&self) -> u64 {
-        self.version.load(Ordering::Acquire)
+        self.changes.load(Ordering::Acquire)
     }
 
-    /// Judges a value: the version at which it was found alive, or `None` if it is dead.
+    /// The caller holds the partition's lock and gets the version it makes.
+    fn change(&self, partition: u32, work: impl FnOnce(u64)) {
+        let version = &self.present[partition as usize].version;
+        let next = version.load(Ordering::Relaxed) + 1;
+        version.store(IN_CHANGE, Ordering::Release);
+        work(next);
+        version.store(next, Ordering::Release);
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The partition's epoch and version: the epoch is that of every entry found alive at this version.
+    #[inline]
+    pub(crate) fn present(&self, partition: u32) -> (u64, u64) {
+        let present = &self.present[partition as usize];
+        let epoch = present.epoch.load(Ordering::Acquire);
+        (epoch, present.version.load(Ordering::Acquire))
+    }
+
+    /// Judges a value that was alive at version `alive`: the version at which it was found alive now, or `None` if it
+    /// is dead.
     pub(crate) fn judge(
+        &self,
+        partition: u32,
+        alive: u64,
+        own_group: u64,
+        groups: &[u64],
+        seq: u64,
+    ) -> Option<u64> {
+        let version = self.present[partition as usize].version.load(Ordering::Acquire);
+        let Partition { generation, newest, .. } = &self.partitions[partition as usize];
+        if version != IN_CHANGE
+            && newest.load(Ordering::Acquire) <= seq
+            && generation.load(Ordering::Acquire) <= alive
+        {
+            return Some(version);
+        }
+        self.judge_slowly(partition, alive, own_group, groups, seq)
+    }
+
+    #[cold]
+    fn judge_slowly(
+        &self,
+        partition: u32,
+        alive: u64,
+        own_group: u64,
+        groups: &[u64],
+        seq: u64,
+    ) -> Option<u64> {
+        let Partition { generation, stamps, .. } = &self.partitions[partition as usize];
+        // Nothing changes while it is held.
+        let stamps = stamps.read();
+        let version = self.present[partition as usize].version.load(Ordering::Acquire);
+        let alive = cfg!(edgecache_mutation = "l1_fence_ignored")
+            || generation.load(Ordering::Acquire) <= alive
+                && !stamps.any_after(&[own_group], seq)
+                && !stamps.any_after(groups, seq);
+        alive.then_some(version)
+    }
+
+    /// Judges a newcomer: the version at which it was found alive, and whether its epoch is the partition's. Dead as
+    /// [`judge`](Self::judge) says, or because the partition was flushed since its snapshot.
+    pub(crate) fn admit(
         &self,
         partition: u32,
         generation: u64,
         own_group: u64,
         groups: &[u64],
-        seq: u64,
-    ) -> Option<u64> {
-        let version = self.version();
-        let partition = &self.partitions[partition as usize];
-        let stamps = partition.stamps.read();
-        let alive = cfg!(edgecache_mutation = "l1_fence_ignored")
-            || partition.generation.load(Ordering::Acquire) == generation
-                && !stamps.any_after(&[own_group], seq)
-                && !stamps.any_after(groups, seq);
-        alive.then_some(version)
+        origin: Origin,
+    ) -> Option<(u64, bool)> {
+        let version = self.judge(partition, generation, own_group, groups, origin.seq)?;
+        // Of a later flush than the version: then the generation is as well.
+        let regular = self.present[partition as usize].epoch.load(Ordering::Acquire) == origin.epoch;
+        let held = self.generation(partition) == generation || cfg!(edgecache_mutation = "l1_fence_ignored");
+        held.then_some((version, regular))
+    }
+
+    /// The epoch of all entries of the partition that were alive at version `alive`, unless a newer one has begun
+    /// since: then they are dead.
+    pub(crate) fn epoch_at(&self, partition: u32, alive: u64) -> Option<u64> {
+        let stamps = self.partitions[partition as usize].stamps.read();
+        (stamps.epoch_since <= alive).then_some(stamps.epoch)
     }
 }
 
@@ -128,10 +228,14 @@ impl Fence {
 #[derive(Debug, Default)]
 struct Stamps {
     epoch: u64,
+    /// The version that the flush into this epoch made.
+    epoch_since: u64,
     /// (group, sequence)
     table: HashTable<(u64, u64)>,
     /// Every group counts as stamped at this sequence: the newest of the stamps that were forgotten.
     floor: u64,
+    /// The newest of all stamps.
+    newest: u64,
 }
 
 impl Stamps {
@@ -140,6 +244,7 @@ impl Stamps {
         if let Some(known) = self.table.find_mut(spread(group), |stamp| stamp.0 == group) {
             let newer = seq > known.1;
             known.1 = known.1.max(seq);
+            self.newest = self.newest.max(seq);
             return newer;
         }
         if seq <= self.floor {
@@ -149,6 +254,7 @@ impl Stamps {
             self.forget_older_half();
         }
         self.table.insert_unique(spread(group), (group, seq), |stamp| spread(stamp.0));
+        self.newest = self.newest.max(seq);
         true
     }
 
@@ -195,7 +301,7 @@ mod tests {
         let fence = Fence::new(1);
         fence.stamp(0, 5, 20);
         fence.flush(0, 9, &[(6, 3)]);
-        assert_eq!((fence.generation(0), fence.epoch(0)), (1, 9));
+        assert_eq!((fence.generation(0), fence.epoch(0)), (3, 9));
         assert!(!fence.stamped_after(0, &[5], 0));
         assert!(fence.stamped_after(0, &[6], 2));
     }
@@ -204,10 +310,27 @@ mod tests {
     fn the_old_generation_is_not_cleared_by_the_new_table() {
         let fence = Fence::new(1);
         fence.stamp(0, 5, 20);
-        assert_eq!(fence.judge(0, 0, 1, &[5], 19), None);
+        assert_eq!(fence.judge(0, 1, 1, &[5], 19), None);
         fence.flush(0, 1, &[]);
-        assert_eq!(fence.judge(0, 0, 1, &[5], 19), None);
-        assert_eq!(fence.judge(0, 1, 1, &[5], 19), Some(fence.version()));
+        assert_eq!(fence.judge(0, 1, 1, &[5], 19), None);
+        assert_eq!(fence.judge(0, 2, 1, &[5], 20), None);
+        assert_eq!(fence.judge(0, 3, 1, &[5], 19), Some(3));
+    }
+
+    #[test]
+    fn an_epoch_is_known_for_what_lived_in_it() {
+        let fence = Fence::new(1);
+        fence.flush(0, 7, &[]); // version 2
+        fence.stamp(0, 5, 20);
+        fence.flush(0, 7, &[]); // the same epoch: version 4
+        assert_eq!((fence.present(0), fence.epoch_at(0, 1)), ((7, 4), None));
+        assert_eq!((fence.epoch_at(0, 2), fence.epoch_at(0, 4)), (Some(7), Some(7)));
+        fence.flush(0, 8, &[]);
+        assert_eq!((fence.epoch_at(0, 4), fence.epoch_at(0, 5)), (None, Some(8)));
+        let old = Origin { epoch: 7, seq: 1 };
+        assert_eq!(fence.admit(0, 5, 1, &[], old), Some((5, false)));
+        assert_eq!(fence.admit(0, 5, 1, &[], Origin { epoch: 8, ..old }), Some((5, true)));
+        assert_eq!(fence.admit(0, 4, 1, &[], old), None);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Which slots hold variants of a resource, without a walk over all.
 //!
-//! A table *resource → first slot* and a chain through the slots: 21 bytes an entry at most, nothing
-//! allocated per resource.
+//! A table *resource → first slot* and a chain through the slots: nothing is allocated per resource, and nothing
+//! at all as long as there are no variants.
 
 use hashbrown::HashTable;
+
+use crate::slots::reach;
 
 const NIL: u32 = u32::MAX;
 const IDLE: u32 = u32::MAX - 1;
@@ -26,9 +28,7 @@ impl Index {
     /// Lists a slot that is not listed.
     pub(crate) fn add(&mut self, slot: u32, resource: u64) {
         let at = slot as usize;
-        if at >= self.links.len() {
-            self.links.resize(at + 1, Link { resource: 0, prev: IDLE, next: NIL });
-        }
+        reach(&mut self.links, at, Link { resource: 0, prev: IDLE, next: NIL });
         debug_assert_eq!(self.links[at].prev, IDLE);
         let links = &mut self.links;
         if let Some(first) =
@@ -75,9 +75,9 @@ impl Index {
         })
     }
 
-    /// Whether the slot is listed under the resource.
-    pub(crate) fn lists(&self, slot: u32, resource: u64) -> bool {
-        self.slots(resource).any(|listed| listed == slot)
+    /// The resource under which the slot is listed.
+    pub(crate) fn resource_of(&self, slot: u32) -> Option<u64> {
+        self.links.get(slot as usize).filter(|link| link.prev != IDLE).map(|link| link.resource)
     }
 
     /// Panics if a chain is broken; the answer is the number of listed slots.

@@ -47,17 +47,25 @@
 //! assert!(l1.get("gpu-1?region=us-east", &at, now).is_none());
 //! ```
 
+mod atomic;
 mod budget;
 mod cache;
+mod entry;
 mod fence;
+mod gate;
 mod index;
 mod room;
 mod shelf;
+mod slots;
 mod tally;
+mod times;
+mod turns;
 mod wheel;
 mod words;
 
 pub use cache::{Config, L1};
 pub use cache_policy::{BoxedFamily, Family, Policy};
 pub use fence::{Fence, GROUPS_MAX};
-pub use words::{Address, Cause, Facts, Groups, Hit, Inserted, Left, Meta, Origin, Refusal, Snapshot, Stats};
+pub use words::{
+    Address, Cause, Departed, Facts, Groups, Hit, Inserted, Left, Meta, Origin, Refusal, Snapshot, Stats,
+};

@@ -9,10 +9,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use cache_policy::Policy;
 
-use crate::budget::Pressure;
+use crate::budget::{Hand, Pressure};
 use crate::cache::{L1, Shard};
-use crate::shelf::{Entry, Halves, Shelf};
-use crate::{Cause, Left, Refusal, Snapshot};
+use crate::entry::{Entry, Halves};
+use crate::shelf::Shelf;
+use crate::{Address, Cause, Departed, Left, Origin, Refusal, Snapshot};
 
 /// Entries an insert looks at to get rid of expired ones, wanted or not.
 const STEPS_PER_INSERT: usize = 4;
@@ -21,11 +22,46 @@ const STEPS_WHEN_FULL: usize = 64;
 /// Tries beyond those that a single thread can need; with that many lost to other inserts, this one gives up.
 const SPARE_ROUNDS: usize = 16;
 
+/// A value that wants in.
+pub(crate) struct Newcomer<'a, K, V> {
+    /// Until it is stored. Dropped with the newcomer, so outside of all locks.
+    pub(crate) entry: Option<Entry<K, V>>,
+    pub(crate) at: &'a Address,
+    pub(crate) origin: Origin,
+    pub(crate) hard_expiry: u64,
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) now: u64,
+}
+
 enum Attempt {
     Stored,
     Refused(Refusal),
     /// Room has to come from another shard.
     Elsewhere(Pressure),
+}
+
+/// What left, for the caller and for the budget.
+struct Leaving<'a, K, V> {
+    departed: &'a mut Departed<K, V>,
+    hand: Hand,
+}
+
+impl<K, V> Leaving<'_, K, V> {
+    fn add<P: Policy>(&mut self, shelf: &mut Shelf<K, V, P>, entry: Entry<K, V>, cause: Cause) {
+        let left: Left<K, V> = entry.leave(cause);
+        shelf.tally.left(cause);
+        self.hand.add(left.bytes);
+        self.departed.push(left);
+    }
+
+    /// Whether something expired.
+    fn expire<P: Policy>(&mut self, shelf: &mut Shelf<K, V, P>, now: u64, mut steps: usize) -> bool {
+        let before = self.departed.len();
+        while let Some(entry) = shelf.expire(now, &mut steps) {
+            self.add(shelf, entry, Cause::Expired);
+        }
+        self.departed.len() > before
+    }
 }
 
 impl<K, V, P> Shard<K, V, P> {
@@ -38,65 +74,68 @@ impl<K, V, P> Shard<K, V, P> {
 }
 
 impl<K: Eq, V, P: Policy> L1<K, V, P> {
-    /// Stores the entry, or says why not. What leaves is accounted for and put into `left`.
+    /// Stores the entry, or says why not. What leaves is accounted for and put into `departed`.
     pub(crate) fn store(
         &self,
-        entry: Entry<K, V>,
-        snapshot: &Snapshot,
-        now: u64,
-        left: &mut Vec<Left<K, V>>,
+        mut newcomer: Newcomer<'_, K, V>,
+        departed: &mut Departed<K, V>,
     ) -> Option<Refusal> {
-        let shard = self.shard(entry.back.at.resource());
-        let bytes = entry.halves().bytes();
-        // Older than every guard below, so a refused value is dropped outside of the lock.
-        let mut entry = Some(entry);
+        let shard = self.shard(newcomer.at.resource());
         let mut own_only = self.shards.len() == 1;
         for _ in 0..2 * self.shards.len() + SPARE_ROUNDS {
             let attempt = {
                 let mut shelf = shard.shelf.write();
-                let attempt = self.attempt(&mut shelf, &mut entry, snapshot, now, own_only, left);
+                let mut leaving = Leaving { departed: &mut *departed, hand: Hand::default() };
+                let attempt = self.attempt(&mut shelf, &mut newcomer, own_only, &mut leaving);
+                match attempt {
+                    Attempt::Stored => shelf.tally.inserted(),
+                    Attempt::Refused(refusal) => shelf.tally.refused(refusal),
+                    Attempt::Elsewhere(_) => {}
+                }
                 shard.publish(&shelf);
+                self.budget.give_back(leaving.hand);
                 attempt
             };
             match attempt {
                 Attempt::Stored => return None,
                 Attempt::Refused(refusal) => return Some(refusal),
                 Attempt::Elsewhere(pressure) => {
-                    own_only = !self.make_room_elsewhere(shard, pressure, bytes, now, left);
+                    let bytes = newcomer.entry.as_ref().map_or(0, |entry| entry.halves().bytes());
+                    own_only = !self.make_room_elsewhere(shard, pressure, bytes, newcomer.now, departed);
                 }
             }
         }
+        shard.shelf.write().tally.refused(Refusal::NoRoom);
         Some(Refusal::NoRoom)
     }
 
     fn attempt(
         &self,
         shelf: &mut Shelf<K, V, P>,
-        entry: &mut Option<Entry<K, V>>,
-        snapshot: &Snapshot,
-        now: u64,
+        newcomer: &mut Newcomer<'_, K, V>,
         own_only: bool,
-        left: &mut Vec<Left<K, V>>,
+        leaving: &mut Leaving<'_, K, V>,
     ) -> Attempt {
-        self.expire(shelf, now, STEPS_PER_INSERT, left);
-        let Some(newcomer) = entry.as_mut() else { return Attempt::Stored };
-        if let Some(refusal) = self.refusal(shelf, newcomer, snapshot, now, left) {
-            return Attempt::Refused(refusal);
-        }
-        let bytes = newcomer.halves().bytes();
+        let now = newcomer.now;
+        leaving.expire(shelf, now, STEPS_PER_INSERT);
+        let stray = match self.admission(shelf, newcomer, leaving) {
+            Ok(stray) => stray,
+            Err(refusal) => return Attempt::Refused(refusal),
+        };
+        let bytes = newcomer.entry.as_ref().map_or(0, |entry| entry.halves().bytes());
         let mut expired_first = true;
         loop {
-            match self.budget.reserve(bytes) {
+            match self.budget.reserve(bytes, &mut leaving.hand) {
                 Ok(()) => {
-                    if let Some(newcomer) = entry.take() {
-                        shelf.put(newcomer);
+                    if let Some(entry) = newcomer.entry.take() {
+                        shelf.put(entry, newcomer.at, stray);
                     }
                     return Attempt::Stored;
                 }
-                Err(_) if expired_first && self.expire(shelf, now, STEPS_WHEN_FULL, left) => {}
+                Err(_) if expired_first && leaving.expire(shelf, now, STEPS_WHEN_FULL) => {}
                 Err(pressure) if own_only || self.has_its_share(shelf, pressure) => {
                     let Some(victim) = shelf.evict() else { return Attempt::Elsewhere(pressure) };
-                    left.push(self.account(victim, Cause::Evicted));
+                    leaving.add(shelf, victim, Cause::Evicted);
                     expired_first = false;
                 }
                 Err(pressure) => return Attempt::Elsewhere(pressure),
@@ -104,55 +143,45 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
         }
     }
 
-    /// Everything that forbids the insert. Takes the older value of the key out if none does, or if only the
-    /// newcomer's weight does.
-    fn refusal(
+    /// Everything that forbids the insert. Takes the older value of the key out if nothing does, or if only the
+    /// newcomer's weight does. The answer is the newcomer's epoch if the fence knows another.
+    fn admission(
         &self,
         shelf: &mut Shelf<K, V, P>,
-        newcomer: &mut Entry<K, V>,
-        snapshot: &Snapshot,
-        now: u64,
-        left: &mut Vec<Left<K, V>>,
-    ) -> Option<Refusal> {
-        if let Some(refusal) = self.moved(&newcomer.back.at, snapshot) {
-            return Some(refusal);
+        newcomer: &mut Newcomer<'_, K, V>,
+        leaving: &mut Leaving<'_, K, V>,
+    ) -> Result<Option<u64>, Refusal> {
+        let &mut Newcomer { ref mut entry, at, origin, hard_expiry, snapshot, now } = newcomer;
+        let Some(entry) = entry.as_mut() else { return Ok(None) };
+        if let Some(refusal) = self.moved(at, snapshot) {
+            return Err(refusal);
         }
-        if !self.is_current(newcomer.halves()) {
-            return Some(Refusal::Stamped);
+        let Some(regular) = self.admit(entry, origin, snapshot) else { return Err(Refusal::Stamped) };
+        if now >= hard_expiry {
+            return Err(Refusal::Expired);
         }
-        if now >= newcomer.front.facts.hard_expiry {
-            return Some(Refusal::Expired);
-        }
-        if let Some((slot, older)) = shelf.find(newcomer.back.at.hash(), |key| *key == newcomer.front.key) {
-            let (held, new) = (older.facts.origin, newcomer.front.facts.origin);
-            let cause = if now >= older.facts.hard_expiry {
+        if let Some((slot, older)) = shelf.find(at.hash(), |key| *key == entry.front.key) {
+            let halves = Halves { front: older, back: shelf.back(slot) };
+            let cause = if now >= older.times.hard_expiry() {
                 Cause::Expired
-            } else if !self.is_current(Halves { front: older, back: shelf.back(slot) }) {
+            } else if !self.is_current(halves) {
                 Cause::Invalidated
-            } else if held.epoch == new.epoch && held.seq > new.seq {
-                return Some(Refusal::Newer);
+            } else if older.seq > origin.seq && self.epoch(shelf, slot, older) == Some(origin.epoch) {
+                return Err(Refusal::Newer);
             } else {
                 Cause::Replaced
             };
-            left.extend(shelf.take(slot).map(|older| self.account(older, cause)));
+            if let Some(older) = shelf.take(slot) {
+                leaving.add(shelf, older, cause);
+            }
         }
         if self.budget.entries_max() == 0 {
-            Some(Refusal::NoRoom)
-        } else if newcomer.halves().bytes() > self.budget.bytes_max() {
-            Some(Refusal::TooHeavy)
+            Err(Refusal::NoRoom)
+        } else if entry.halves().bytes() > self.budget.bytes_max() {
+            Err(Refusal::TooHeavy)
         } else {
-            None
+            Ok((!regular).then_some(origin.epoch))
         }
-    }
-
-    /// Whether something expired.
-    fn expire(&self, shelf: &mut Shelf<K, V, P>, now: u64, steps: usize, left: &mut Vec<Left<K, V>>) -> bool {
-        let before = left.len();
-        let mut steps = steps;
-        while let Some(entry) = shelf.expire(now, &mut steps) {
-            left.push(self.account(entry, Cause::Expired));
-        }
-        left.len() > before
     }
 
     /// A shard with at least seven eighths of its fair share gives room itself.
@@ -167,13 +196,14 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
 
     /// Takes from the fullest other shard, down to what this one holds. False if none holds more than this
     /// one.
+    #[cold]
     fn make_room_elsewhere(
         &self,
         own: &Shard<K, V, P>,
         pressure: Pressure,
         bytes: u64,
         now: u64,
-        left: &mut Vec<Left<K, V>>,
+        departed: &mut Departed<K, V>,
     ) -> bool {
         let others = self.shards.iter().filter(|shard| !std::ptr::eq(*shard, own));
         let Some(fullest) = others.max_by_key(|shard| shard.measure(pressure)) else { return false };
@@ -182,13 +212,17 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
             return false;
         }
         let mut shelf = fullest.shelf.write();
-        self.expire(&mut shelf, now, STEPS_WHEN_FULL, left);
-        while self.budget.missing(bytes).is_some() && fullest.measure(pressure) > floor {
-            let Some(victim) = shelf.evict() else { break };
-            left.push(self.account(victim, Cause::Evicted));
+        let mut leaving = Leaving { departed, hand: Hand::default() };
+        leaving.expire(&mut shelf, now, STEPS_WHEN_FULL);
+        loop {
             fullest.publish(&shelf);
+            // At once: the other shards wait for it.
+            self.budget.give_back(std::mem::take(&mut leaving.hand));
+            if self.budget.missing(bytes).is_none() || fullest.measure(pressure) <= floor {
+                return true;
+            }
+            let Some(victim) = shelf.evict() else { return true };
+            leaving.add(&mut shelf, victim, Cause::Evicted);
         }
-        fullest.publish(&shelf);
-        true
     }
 }

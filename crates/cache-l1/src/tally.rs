@@ -1,59 +1,51 @@
-//! Counters of what came and left.
-
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+//! Counters of what came and left, one set a shard: written under its exclusive lock, so plain numbers.
 
 use crate::{Cause, Refusal, Stats};
 
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    inserted: AtomicU64,
-    evicted: AtomicU64,
-    expired: AtomicU64,
-    invalidated: AtomicU64,
-    replaced: AtomicU64,
-    removed: AtomicU64,
-    refused_outdated: AtomicU64,
-    refused_unfit: AtomicU64,
+    inserted: u64,
+    evicted: u64,
+    expired: u64,
+    invalidated: u64,
+    replaced: u64,
+    removed: u64,
+    refused_outdated: u64,
+    refused_unfit: u64,
 }
 
 impl Tally {
-    pub(crate) fn inserted(&self) {
-        self.inserted.fetch_add(1, Relaxed);
+    pub(crate) fn inserted(&mut self) {
+        self.inserted += 1;
     }
 
-    pub(crate) fn left(&self, cause: Cause) {
-        let counter = match cause {
-            Cause::Evicted => &self.evicted,
-            Cause::Expired => &self.expired,
-            Cause::Invalidated => &self.invalidated,
-            Cause::Replaced => &self.replaced,
-            Cause::Removed => &self.removed,
-        };
-        counter.fetch_add(1, Relaxed);
+    pub(crate) fn left(&mut self, cause: Cause) {
+        *match cause {
+            Cause::Evicted => &mut self.evicted,
+            Cause::Expired => &mut self.expired,
+            Cause::Invalidated => &mut self.invalidated,
+            Cause::Replaced => &mut self.replaced,
+            Cause::Removed => &mut self.removed,
+        } += 1;
     }
 
-    pub(crate) fn refused(&self, refusal: Refusal) {
-        let counter = match refusal {
+    pub(crate) fn refused(&mut self, refusal: Refusal) {
+        *match refusal {
             Refusal::Invalidated | Refusal::Flushed | Refusal::Stamped | Refusal::Newer => {
-                &self.refused_outdated
+                &mut self.refused_outdated
             }
-            Refusal::Expired | Refusal::TooHeavy | Refusal::NoRoom => &self.refused_unfit,
-        };
-        counter.fetch_add(1, Relaxed);
+            Refusal::Expired | Refusal::TooHeavy | Refusal::NoRoom => &mut self.refused_unfit,
+        } += 1;
     }
 
-    pub(crate) fn read(&self, entries: usize, bytes: u64) -> Stats {
-        Stats {
-            entries,
-            bytes,
-            inserted: self.inserted.load(Relaxed),
-            evicted: self.evicted.load(Relaxed),
-            expired: self.expired.load(Relaxed),
-            invalidated: self.invalidated.load(Relaxed),
-            replaced: self.replaced.load(Relaxed),
-            removed: self.removed.load(Relaxed),
-            refused_outdated: self.refused_outdated.load(Relaxed),
-            refused_unfit: self.refused_unfit.load(Relaxed),
-        }
+    pub(crate) fn add_to(&self, stats: &mut Stats) {
+        stats.inserted += self.inserted;
+        stats.evicted += self.evicted;
+        stats.expired += self.expired;
+        stats.invalidated += self.invalidated;
+        stats.replaced += self.replaced;
+        stats.removed += self.removed;
+        stats.refused_outdated += self.refused_outdated;
+        stats.refused_unfit += self.refused_unfit;
     }
 }

@@ -2,6 +2,9 @@
 //! why.
 
 use std::ops::Deref;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 /// Where a key lives. The caller hashes once; the tier never hashes a key.
 ///
@@ -70,25 +73,34 @@ impl Origin {
     }
 }
 
-/// The groups (tags, region …) of an entry, as 64-bit ids. Empty allocates nothing.
+/// The groups (tags, region …) of an entry, as 64-bit ids: one pointer wide. Empty allocates nothing, and
+/// neither does a clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Groups(Box<[u64]>);
+pub struct Groups(Option<Arc<Box<[u64]>>>);
+
+impl Groups {
+    /// Bytes on the heap, as if no other entry shared them.
+    pub(crate) fn bytes(&self) -> usize {
+        // Two counters and the slice; then the ids.
+        self.0.as_ref().map_or(0, |ids| 2 * size_of::<usize>() + size_of_val(ids) + size_of_val(&***ids))
+    }
+}
 
 impl From<Vec<u64>> for Groups {
     fn from(ids: Vec<u64>) -> Self {
-        Self(ids.into_boxed_slice())
+        Self(Some(ids.into_boxed_slice()).filter(|ids| !ids.is_empty()).map(Arc::new))
     }
 }
 
 impl From<&[u64]> for Groups {
     fn from(ids: &[u64]) -> Self {
-        Self(ids.into())
+        Self::from(ids.to_vec())
     }
 }
 
 impl FromIterator<u64> for Groups {
     fn from_iter<I: IntoIterator<Item = u64>>(ids: I) -> Self {
-        Self(ids.into_iter().collect())
+        Self::from(Vec::from_iter(ids))
     }
 }
 
@@ -96,12 +108,15 @@ impl Deref for Groups {
     type Target = [u64];
 
     fn deref(&self) -> &[u64] {
-        &self.0
+        self.0.as_deref().map_or(&[], |ids| ids)
     }
 }
 
 /// What the tier must know about a value to keep it. All times are logical milliseconds of the caller's
 /// clock.
+///
+/// Times are kept as distances of at most 49 days from `born`. Those farther away are cut: the entry expires and is
+/// due for refresh earlier, and counts as older. `u64::MAX` stays what it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
     /// What the value reflects: the position captured *before* it was read, or that of the write which made
@@ -135,6 +150,8 @@ pub struct Facts {
     pub load_start: u64,
     /// See [`Meta::born`].
     pub born: u64,
+    /// See [`Meta::soft_expiry`].
+    pub soft_expiry: u64,
     /// See [`Meta::hard_expiry`].
     pub hard_expiry: u64,
 }
@@ -200,6 +217,46 @@ pub struct Left<K, V> {
     pub bytes: u64,
 }
 
+/// Entries that left together. One or two, as most inserts let go, take no allocation.
+#[derive(Debug)]
+pub struct Departed<K, V>(SmallVec<[Left<K, V>; 2]>);
+
+impl<K, V> Departed<K, V> {
+    pub(crate) fn new() -> Self {
+        Self(SmallVec::new())
+    }
+
+    pub(crate) fn push(&mut self, left: Left<K, V>) {
+        self.0.push(left);
+    }
+}
+
+impl<K, V> Deref for Departed<K, V> {
+    type Target = [Left<K, V>];
+
+    fn deref(&self) -> &[Left<K, V>] {
+        &self.0
+    }
+}
+
+impl<K, V> IntoIterator for Departed<K, V> {
+    type Item = Left<K, V>;
+    type IntoIter = smallvec::IntoIter<[Left<K, V>; 2]>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<'a, K, V> IntoIterator for &'a Departed<K, V> {
+    type Item = &'a Left<K, V>;
+    type IntoIter = std::slice::Iter<'a, Left<K, V>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
 /// What an insert did.
 #[derive(Debug)]
 #[must_use = "holds what left"]
@@ -207,7 +264,7 @@ pub struct Inserted<K, V> {
     /// Why the value was not stored; `None` = it was.
     pub refused: Option<Refusal>,
     /// What left meanwhile: for room, by time, or as the older value of the key.
-    pub left: Vec<Left<K, V>>,
+    pub left: Departed<K, V>,
 }
 
 impl<K, V> Inserted<K, V> {

@@ -30,7 +30,7 @@ fn put(l1: &Tier, key: u64, meta: Meta) -> Inserted<u64, Arc<u64>> {
 
 fn weighing(bytes: u64) -> Meta {
     let meta = meta(1);
-    Meta { weight: (bytes - Tier::overhead_bytes(&meta)) as u32, ..meta }
+    Meta { weight: (bytes - Tier::overhead_bytes(&at(0), &meta)) as u32, ..meta }
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{BoxedFamily, Family, Fifo, Lfu, Lru, OldestExpiry, Policy, S3Fifo, Sieve, WTinyLfu, boxed};
+use crate::{
+    AutoFamily, BoxedFamily, Family, Fifo, Lfu, Lru, OldestExpiry, Policy, S3Fifo, Sieve, WTinyLfu, boxed,
+};
 
 /// The policies a configuration can name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -24,12 +26,22 @@ pub enum PolicyKind {
     S3Fifo,
     /// [`WTinyLfu`], written `w_tiny_lfu`.
     WTinyLfu,
+    /// [`Auto`](crate::Auto), written `auto`.
+    Auto,
 }
 
 impl PolicyKind {
     /// All there are.
-    pub const ALL: [Self; 7] =
-        [Self::Fifo, Self::Lru, Self::Lfu, Self::OldestExpiry, Self::Sieve, Self::S3Fifo, Self::WTinyLfu];
+    pub const ALL: [Self; 8] = [
+        Self::Fifo,
+        Self::Lru,
+        Self::Lfu,
+        Self::OldestExpiry,
+        Self::Sieve,
+        Self::S3Fifo,
+        Self::WTinyLfu,
+        Self::Auto,
+    ];
 
     /// The name a configuration uses.
     pub fn name(self) -> &'static str {
@@ -41,13 +53,13 @@ impl PolicyKind {
             Self::Sieve => "sieve",
             Self::S3Fifo => "s3_fifo",
             Self::WTinyLfu => "w_tiny_lfu",
+            Self::Auto => "auto",
         }
     }
 
     /// What makes the policies of one cache of so many entries at most, over all its shards. Where the real
     /// bound is another (bytes), `entries_max` may be far too high.
     pub fn family(self, entries_max: usize) -> BoxedFamily {
-        let _ = entries_max;
         match self {
             Self::Fifo => boxed(Fifo::new),
             Self::Lru => boxed(Lru::new),
@@ -56,6 +68,7 @@ impl PolicyKind {
             Self::Sieve => boxed(Sieve::new),
             Self::S3Fifo => boxed(S3Fifo::new),
             Self::WTinyLfu => boxed(WTinyLfu::new),
+            Self::Auto => boxed(AutoFamily::new(entries_max)),
         }
     }
 }

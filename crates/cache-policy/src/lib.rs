@@ -22,6 +22,7 @@
 //! assert_eq!(policy.evict(&|slot| u64::from(slot)), Some(1));
 //! ```
 
+mod auto;
 pub mod contract;
 mod family;
 mod fifo;
@@ -39,6 +40,7 @@ mod sketch;
 mod w_tiny_lfu;
 mod weight;
 
+pub use auto::{Auto, AutoFamily};
 pub use family::{BoxedFamily, Family, boxed};
 pub use fifo::Fifo;
 pub use kind::{PolicyKind, UnknownPolicy, build};

@@ -77,7 +77,7 @@ impl Dialer {
     ) -> Cmd {
         let part = self.layout.part(partition);
         let mut cmd = script.call(2 + more);
-        cmd.arg(part.meta()).arg(part.log());
+        cmd.arg(&part.meta).arg(&part.log);
         keys(&mut cmd);
         cmd.arg(&part.channel).arg(partition.0).arg(at.epoch).arg(at.seq);
         cmd

@@ -35,6 +35,8 @@ impl Layout {
     pub(crate) fn new(prefix: &str, db: u32, partitions: u32) -> Self {
         let part = |partition| Part {
             stem: format!("{prefix}:{{{partition}}}:"),
+            meta: format!("{prefix}:{{{partition}}}:m"),
+            log: format!("{prefix}:{{{partition}}}:l"),
             channel: format!("{prefix}:{db}:{{{partition}}}:ch"),
         };
         Self { prefix: prefix.to_owned(), parts: (0..partitions).map(part).collect() }
@@ -69,6 +71,8 @@ impl Layout {
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
     stem: String,
+    pub(crate) meta: String,
+    pub(crate) log: String,
     pub(crate) channel: String,
 }
 
@@ -94,14 +98,6 @@ pub(crate) struct KeyNames {
 }
 
 impl Part {
-    pub(crate) fn meta(&self) -> String {
-        self.named('m', "")
-    }
-
-    pub(crate) fn log(&self) -> String {
-        self.named('l', "")
-    }
-
     /// Hands out the names of a record and of the stamp of its resource: what a read asks for. All are written into
     /// `scratch`, since this is the way of every read.
     pub(crate) fn with_stamp(&self, key: &Key, scratch: &mut String, mut each: impl FnMut(&str)) {
@@ -156,9 +152,6 @@ impl Part {
         let mut name = String::with_capacity(self.stem.len() + text.len().min(TEXT_BYTES_MAX) + 2);
         name.push_str(&self.stem);
         name.push(kind);
-        if text.is_empty() {
-            return name;
-        }
         name.push(':');
         if text.len() <= TEXT_BYTES_MAX {
             name.push_str(text);
@@ -196,8 +189,8 @@ mod tests {
         let ns = Namespace::new("gpu_pricing").unwrap();
         let key = Key::builder(&ns, "H100 80GB").param("region", "us").build().unwrap();
         let (part, names) = (part(), part().key(&key));
-        assert_eq!(part.meta(), "ec:{0}:m");
-        assert_eq!(part.log(), "ec:{0}:l");
+        assert_eq!(part.meta, "ec:{0}:m");
+        assert_eq!(part.log, "ec:{0}:l");
         assert_eq!(part.channel, "ec:3:{0}:ch");
         assert_eq!(names.value, "ec:{0}:v:gpu_pricing/H100%2080GB/region=us");
         assert_eq!(names.lease, "ec:{0}:w:gpu_pricing/H100%2080GB/region=us");

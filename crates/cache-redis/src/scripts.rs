@@ -1,6 +1,7 @@
 //! The Lua scripts: put together, hashed, called.
 
 use bb8_redis::redis::{self, Cmd};
+use cache_events::Position;
 
 use crate::config::RedisConfig;
 
@@ -26,8 +27,8 @@ impl Script {
 
     /// `EVALSHA`; first the keys are to be added, then the arguments.
     pub(crate) fn call(&self, keys: usize) -> Cmd {
-        let mut cmd = redis::cmd("EVALSHA");
-        cmd.arg(&self.sha).arg(keys);
+        let mut cmd = Cmd::with_capacity(20 + keys, 768);
+        cmd.arg("EVALSHA").arg(&self.sha).arg(keys);
         cmd
     }
 
@@ -45,7 +46,16 @@ fn constants(config: &RedisConfig) -> String {
     // An eighth of either limit at most may come on top of it.
     let by_bytes = usize::try_from(bytes / 8 / LARGE_ENTRY_BYTES).unwrap_or(TRIM_EVERY);
     let every = TRIM_EVERY.min(entries as usize / 8).min(by_bytes).max(1);
-    format!("local PUBLISH, ENTRIES_MAX, BYTES_MAX, TRIM_EVERY = 'PUBLISH', {entries}, {bytes}, {every}\n")
+    // In an escape for each byte: whatever the name is, it is a text.
+    let public = config.public_channel.as_deref().unwrap_or_default();
+    let public: String = public.bytes().map(|byte| format!("\\{byte:03}")).collect();
+    format!(
+        "local PUBLISH, PUBLIC = 'PUBLISH', '{public}'\n\
+         local ENTRIES_MAX, BYTES_MAX, TRIM_EVERY = {entries}, {bytes}, {every}\n\
+         -- Lua counts in doubles: at 2^53 two positions could be one.\n\
+         local LIMIT = {}\n",
+        Position::LIMIT
+    )
 }
 
 macro_rules! scripts {
@@ -80,13 +90,13 @@ macro_rules! scripts {
 scripts! {
     hello = ["common", "hello"];
     sync = ["common", "sync"];
-    inval = ["common", "record", "remove", "inval"];
+    inval = ["inval_fast", "fast", "common", "record", "remove", "long", "inval"];
     wipe = ["common", "record", "remove", "wipe"];
     ginval = ["common", "ginval"];
     flush = ["common", "flush"];
     lease = ["common", "record", "lease"];
     fill = ["fill"];
     release = ["release"];
-    put = ["common", "record", "store", "put"];
+    put = ["put_fast", "fast", "common", "record", "store", "long", "put"];
     putv = ["common", "record", "store", "putv"];
 }

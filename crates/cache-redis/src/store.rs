@@ -106,10 +106,8 @@ impl RedisStore {
     ) -> Cmd {
         let mut cmd = self.dialer.begin(script, partition, append.at, more, keys);
         cmd.arg(&*append.payload);
-        match (&self.dialer.config.public_channel, &append.public) {
-            (Some(channel), Some(json)) => cmd.arg(channel).arg(json),
-            _ => cmd.arg("").arg(""),
-        };
+        let public = append.public.as_deref().filter(|_| self.dialer.config.public_channel.is_some());
+        cmd.arg(public.unwrap_or_default());
         cmd
     }
 
@@ -272,9 +270,12 @@ impl Store for RedisStore {
             }
             cmd.arg(stamps);
         });
-        let (hi, lo) = what.floor.halves();
-        let hold = if what.hold.is_zero() { 0 } else { millis(what.hold) };
-        cmd.arg(what.keys.len()).arg(millis(what.keep.max(KEEP_MIN))).arg(hold).arg(hi).arg(lo);
+        cmd.arg(what.keys.len()).arg(millis(what.keep.max(KEEP_MIN)));
+        if !what.hold.is_zero() || what.floor != Version::NONE {
+            let hold = if what.hold.is_zero() { 0 } else { millis(what.hold) };
+            let (hi, lo) = what.floor.halves();
+            cmd.arg(hold).arg(hi).arg(lo);
+        }
         self.appended(partition, self.control.eval(script, &cmd).await)
     }
 

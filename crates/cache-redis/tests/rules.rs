@@ -192,18 +192,23 @@ async fn a_promoted_replica_begins_an_epoch() {
 }
 
 #[tokio::test]
-async fn a_master_that_was_a_replica_for_a_moment_begins_an_epoch_on_connections_from_before() {
+async fn a_master_that_was_a_replica_for_a_moment_begins_an_epoch_with_the_next_sync() {
     let (a, b) = (RedisServer::start(), RedisServer::start());
-    let store = store(&a);
-    event(&store).await;
+    let (store, transport) = (store(&a), transport(&a));
     follow(&b, &a).await;
+    let before = event(&store).await;
+    eventually(async || if meta(&b, "e").is_some() { Ok(()) } else { Err(()) }).await;
     b.command(&["REPLICAOF", "NO", "ONE"]);
     // Acknowledged by the one, unknown to the other.
     let lost = event(&store).await;
     follow(&a, &b).await;
     a.command(&["REPLICAOF", "NO", "ONE"]);
-    let next = event(&store).await;
-    assert!(next.epoch > lost.epoch, "{next} could be given to two events: {lost} was");
+    // A writer that missed the lost event, on a connection from before, gets its position again: nothing looked.
+    let again = store.invalidate(P0, &Invalidation::default(), append_from(before, "event")).await.unwrap();
+    assert_eq!(again, lost);
+    // But a node that saw it trusts nothing for longer than its last sync allows, and its next one looks.
+    let answer = transport.sync(P0, &node("a"), lost, 10).await.unwrap();
+    assert!(answer.head.epoch > lost.epoch && matches!(answer.missed, Missed::Reset(_)), "{answer:?}");
     assert_eq!(meta(&a, "why").as_deref(), Some("incarnation"));
 }
 
@@ -217,6 +222,71 @@ async fn lost_meta_begins_an_epoch_above_the_caller() {
     let at = Position::new(1 << 52, 7);
     let next = store.invalidate(P0, &Invalidation::default(), append_from(at, "event")).await.unwrap();
     assert_eq!(next, Position::new((1 << 52) + 1, 1));
+}
+
+/// All writes below know where they stand, as those of a node do: then the scripts take their short way.
+#[tokio::test]
+async fn the_short_way_of_a_write_keeps_the_rules() {
+    let server = RedisServer::start();
+    let few = RedisConfig { log_entries_max: 16, ..config(&server) };
+    let (store, key) = (RedisStore::new(few).unwrap(), key("a"));
+    let mut at = event(&store).await;
+
+    // A put takes the lease away and writes its position into the record.
+    store.lease(&key, ask(1)).await.unwrap();
+    let plain = record(Position::ZERO, 0, "new");
+    let put_at = store.put(&key, plain, LONG, append_from(at, "put")).await.unwrap();
+    assert_eq!(put_at, at.next());
+    assert!(!store.fill(&key, ask(1).token, record(at, 0, "old"), LONG).await.unwrap());
+    let read = store.read(P0, std::slice::from_ref(&key)).await.unwrap().items.remove(0);
+    assert_eq!(read.record.unwrap(), record(put_at, 0, "new"));
+
+    // An invalidation removes record and lease.
+    at = put_at;
+    assert!(matches!(store.lease(&key, ask(2)).await.unwrap().lease, Lease::Value(_)));
+    at = store.invalidate(P0, &keys(&[&key]), append_from(at, "changed")).await.unwrap();
+    assert_eq!(at, put_at.next());
+    store.lease(&key, ask(2)).await.unwrap();
+    at = store.invalidate(P0, &keys(&[&key]), append_from(at, "changed")).await.unwrap();
+    assert!(!store.fill(&key, ask(2).token, record(at, 0, "old"), LONG).await.unwrap());
+
+    // A version leaves a floor; a resource is stamped.
+    at = put(&store, &key, 7).await.unwrap();
+    at = store.invalidate(P0, &keys(&[&key]), append_from(at, "changed")).await.unwrap();
+    assert!(put(&store, &key, 7).await.is_none());
+    at = store.invalidate(P0, &resource("a"), append_from(at, "changed")).await.unwrap();
+    assert_eq!(store.read(P0, std::slice::from_ref(&key)).await.unwrap().items[0].stamp, Some(at));
+
+    // The log stays below its limits, and nobody gets a position twice.
+    for _ in 0..100 {
+        let next = store.invalidate(P0, &keys(&[&key]), append_from(at, "changed")).await.unwrap();
+        assert_eq!(next, at.next());
+        at = next;
+    }
+    let entries = server.command(&["XLEN", LOG]).int();
+    assert!((8..=18).contains(&entries), "{entries}");
+
+    // No memory is an error, and nothing was counted.
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    let refused = store.put(&key, record(Position::ZERO, 0, ""), LONG, append_from(at, "put")).await;
+    assert!(
+        matches!(&refused, Err(StoreError::Refused { message }) if message.contains("OOM")),
+        "{refused:?}"
+    );
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    let next = store.invalidate(P0, &keys(&[&key]), append_from(at, "changed")).await.unwrap();
+    assert_eq!(next, at.next());
+
+    // Whoever is behind its epoch, or ahead of it, does not append to it.
+    let flushed = store.flush(P0, append("flush")).await.unwrap();
+    let late = store.invalidate(P0, &keys(&[&key]), append_from(next, "changed")).await.unwrap();
+    assert_eq!(late, flushed.next(), "an older caller appends to the live epoch");
+    let above = Position::new(flushed.epoch + 1_000_000_000, 5);
+    let bumped = store.invalidate(P0, &keys(&[&key]), append_from(above, "changed")).await.unwrap();
+    assert!(bumped.epoch > above.epoch && bumped.seq == 1, "{bumped}");
+    server.command(&["DEL", LOG]);
+    let again = store.invalidate(P0, &keys(&[&key]), append_from(bumped, "changed")).await.unwrap();
+    assert!(again.epoch > bumped.epoch && again.seq == 1, "{again}");
 }
 
 #[tokio::test]

@@ -64,6 +64,13 @@ pub(crate) fn split(
     partitions: u32,
     keep: impl Fn(Option<&Namespace>) -> Duration,
 ) -> Result<Vec<Part>, WireError> {
+    // Mostly an event has one scope, of one partition: then nothing is copied.
+    if let [scope] = event.scopes.as_slice()
+        && let Some(partition) = scope.partition(partitions)
+    {
+        let what = drop_of(&event.scopes, &keep);
+        return Ok(vec![Part::new(partition, event, Step::Drop(what))?]);
+    }
     let all = || (0..partitions).map(Partition);
     let with = |scopes: Vec<Scope>| CacheEvent { scopes, ..event.clone() };
     if event.scopes.contains(&Scope::All) {
@@ -108,14 +115,8 @@ pub(crate) fn split(
     Ok(parts)
 }
 
-/// Halves what does not fit into one envelope until it does; a single scope that does not fit is an error.
-fn push_fitting(
-    partition: Partition,
-    scopes: &[Scope],
-    with: &impl Fn(Vec<Scope>) -> CacheEvent,
-    keep: &impl Fn(Option<&Namespace>) -> Duration,
-    parts: &mut Vec<Part>,
-) -> Result<(), WireError> {
+/// What keys and resources ask of the store.
+fn drop_of(scopes: &[Scope], keep: &impl Fn(Option<&Namespace>) -> Duration) -> Invalidation {
     let mut what = Invalidation::default();
     for scope in scopes {
         what.keep = what.keep.max(keep(scope.namespace()));
@@ -127,6 +128,18 @@ fn push_fitting(
             _ => {}
         }
     }
+    what
+}
+
+/// Halves what does not fit into one envelope until it does; a single scope that does not fit is an error.
+fn push_fitting(
+    partition: Partition,
+    scopes: &[Scope],
+    with: &impl Fn(Vec<Scope>) -> CacheEvent,
+    keep: &impl Fn(Option<&Namespace>) -> Duration,
+    parts: &mut Vec<Part>,
+) -> Result<(), WireError> {
+    let what = drop_of(scopes, keep);
     match Part::new(partition, with(scopes.to_vec()), Step::Drop(what)) {
         Err(WireError::TooLarge { .. }) if scopes.len() > 1 => {
             let (first, second) = scopes.split_at(scopes.len() / 2);

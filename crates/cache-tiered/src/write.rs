@@ -47,6 +47,12 @@ impl Core {
         if let Some(first) = parts.first_mut() {
             first.public = public;
         }
+        if let [_] = parts.as_slice()
+            && let Some(part) = parts.pop()
+        {
+            let (partition, done) = self.acked(part).await;
+            return done.map(|position| Written { token: WriteToken::single(partition, position) });
+        }
         let mut token = WriteToken::default();
         let mut failure = None;
         for (part, done) in join_all(parts.into_iter().map(|part| self.acked(part))).await {

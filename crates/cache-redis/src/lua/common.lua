@@ -2,9 +2,9 @@
 --
 -- KEYS 1 meta (hash) · 2 log (stream) · 3.. as the script says
 -- ARGV 1 hint channel · 2 partition · 3 4 the caller's position
---      in scripts that append: 5 envelope · 6 public channel · 7 JSON object for it · 8.. as the script says
--- In front of this file stand the constants of the deployment: PUBLISH (or SPUBLISH), ENTRIES_MAX and BYTES_MAX of the
--- log, TRIM_EVERY so many appends.
+--      in scripts that append: 5 envelope · 6 JSON object for the public channel, or '' · 7.. as the script says
+-- In front of this file stand the constants of the deployment: PUBLISH (or SPUBLISH), PUBLIC (a channel), ENTRIES_MAX
+-- and BYTES_MAX of the log, TRIM_EVERY so many appends.
 --
 -- The last sequence is the last id of the log: the stream counts by itself, and what the log says cannot differ from
 -- what was counted. A log that is gone is a lost history and begins an epoch.
@@ -12,24 +12,16 @@
 -- A script is not rolled back when it dies, so every prefix of one must be safe. What was removed may be missing, an
 -- entry without its effect was never acknowledged. Hence: delete, append, the rest, publish.
 --
--- This runs in front of everybody else's commands and mostly with cold caches: each call costs 1 to 4 µs, each closure
--- and each formatted number is felt. So there are few, and what is rare is inside of `bump`.
+-- Scripts run in front of everybody else's commands and mostly with cold caches: each call, closure and formatted number
+-- is felt. Hence fast.lua, which stands before all this where it can.
 
 local call, META, LOG, CHANNEL = redis.call, KEYS[1], KEYS[2], ARGV[1]
 local AT_E, AT_S = tonumber(ARGV[3]), tonumber(ARGV[4])
 
--- Lua counts in doubles: at 2^53 two positions could be one.
-local LIMIT = 9007199254740992
-if not AT_E or not AT_S or AT_E >= LIMIT or AT_S >= LIMIT then
+-- One epoch must be left above the caller's.
+if not AT_E or not AT_S or AT_E >= LIMIT - 1 or AT_S >= LIMIT then
   return redis.error_reply('POSITION the position of the caller is at or above 2^53')
 end
-
--- Which life of which master this is. A master draws its replication id when it starts and when it is promoted, and
--- nobody else has it: docs/decisions/0008. Without it a server restored from an old snapshot would give the same
--- positions to other events. A plain find, for a pattern that walks over the text costs more than INFO itself.
-local INFO = call('INFO', 'replication')
-local ID = INFO:find('master_replid:', 1, true)
-local INCARNATION = INFO:sub(ID + 14, ID + 53)
 
 -- The epoch, as text (as Redis keeps it) and as number.
 local EPOCH, E
@@ -49,6 +41,15 @@ local function forget(fields)
   for from = 1, #fields, 500 do call('HDEL', META, unpack(fields, from, math.min(from + 499, #fields))) end
 end
 
+-- Which life of which master this is. A master draws its replication id when it starts and when it is promoted, and
+-- nobody else has it: docs/decisions/0008. Without it a server restored from an old snapshot would give the same
+-- positions to other events. A plain find, for a pattern that walks over the text costs more than INFO itself.
+local function incarnation()
+  local info = call('INFO', 'replication')
+  local at = info:find('master_replid:', 1, true)
+  return info:sub(at + 14, at + 53)
+end
+
 -- A new epoch, above all that this server and the caller know: everything written before is dead. The rows of the
 -- nodes stay, the groups go (what they stamped is dead anyway), the log begins anew with a marker.
 local function bump(why)
@@ -59,7 +60,7 @@ local function bump(why)
   EPOCH = string.format('%.0f', E)
   call('DEL', LOG)
   local all, groups = call('HGETALL', META), {}
-  call('HSET', META, 'e', EPOCH, 'gc', 0, 'i', INCARNATION, 'why', why)
+  call('HSET', META, 'e', EPOCH, 'gc', 0, 'i', incarnation(), 'why', why)
   for i = 1, #all, 2 do
     if all[i]:sub(1, 2) == 'g:' then groups[#groups + 1] = all[i] end
   end
@@ -69,15 +70,17 @@ local function bump(why)
 end
 
 -- Is the history still the one that the caller knows? If not, a new epoch begins.
-local known = call('HMGET', META, 'e', 'i')
-EPOCH = known[1]
-E = tonumber(EPOCH or '')
-if not E then
-  bump('init')
-elseif known[2] ~= INCARNATION then
-  bump('incarnation')
-elseif AT_E > E then
-  bump('future cursor')
+local function ensure()
+  local known = call('HMGET', META, 'e', 'i')
+  EPOCH = known[1]
+  E = tonumber(EPOCH or '')
+  if not E then
+    bump('init')
+  elseif known[2] ~= incarnation() then
+    bump('incarnation')
+  elseif AT_E > E then
+    bump('future cursor')
+  end
 end
 
 -- The sequence in an id of the log; nothing if it is of another epoch.
@@ -112,7 +115,7 @@ local function append()
   -- The one before it must be at or above what the caller knows.
   if s and not behind(s - 1) then return s end
   -- No memory and the like is for the caller to hear. What else is wrong is the log.
-  if type(id) == 'table' and id.err:sub(1, 4) ~= 'ERR ' and id.err:sub(1, 9) ~= 'WRONGTYPE' then error(id.err) end
+  if type(id) == 'table' and id.err:sub(1, 4) ~= 'ERR ' and id.err:sub(1, 9) ~= 'WRONGTYPE' then error(id) end
   bump(s and 'future cursor' or 'lost log')
   return sequence(call('XADD', LOG, EPOCH .. '-*', 'd', ARGV[5]))
 end
@@ -128,10 +131,10 @@ end
 -- Tells everybody what was appended; answers the position.
 local function publish(s)
   hint(s, ARGV[5])
-  if ARGV[6] ~= '' and ARGV[7] ~= '' then
-    local members = ARGV[7]:sub(1, -2)
+  if ARGV[6] ~= '' then
+    local members = ARGV[6]:sub(1, -2)
     if members ~= '{' then members = members .. ',' end
-    call('PUBLISH', ARGV[6], members .. '"epoch":' .. EPOCH .. ',"sequence":' .. s .. '}')
+    call('PUBLISH', PUBLIC, members .. '"epoch":' .. EPOCH .. ',"sequence":' .. s .. '}')
   end
   if s % TRIM_EVERY == 0 then trim() end
   return EPOCH .. '-' .. s

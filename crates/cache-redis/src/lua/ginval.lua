@@ -1,11 +1,12 @@
 -- Stamps groups, appends.
--- ARGV 8 keep ms · 9 most groups · 10.. groups, each once
-local now, keep, max = millis(), tonumber(ARGV[8]), tonumber(ARGV[9])
+-- ARGV 7 keep ms · 8 most groups · 9.. groups, each once
+ensure()
+local now, keep, max = millis(), tonumber(ARGV[7]), tonumber(ARGV[8])
 local count = tonumber(call('HGET', META, 'gc') or '') or 0
 
 local function new()
   local found = 0
-  for i = 10, #ARGV do
+  for i = 9, #ARGV do
     if call('HEXISTS', META, 'g:' .. ARGV[i]) == 0 then found = found + 1 end
   end
   return found
@@ -32,9 +33,9 @@ end
 
 local epoch, s = E, append()
 -- A new epoch began just now: there the groups are new, whatever was counted before.
-if E ~= epoch then count, added = 0, #ARGV - 9 end
+if E ~= epoch then count, added = 0, #ARGV - 8 end
 local fields, stamp = { 'gc', count + added }, s .. ':' .. now
-for i = 10, #ARGV do
+for i = 9, #ARGV do
   fields[#fields + 1] = 'g:' .. ARGV[i]
   fields[#fields + 1] = stamp
 end

@@ -1,8 +1,7 @@
 -- Removes keys, appends, stamps resources.
 -- KEYS 3.. record, lease, floor of each key · then the stamps of the resources
--- ARGV 8 number of keys · 9 keep ms · 10 hold ms · 11 12 floor of versions
-local keep, hold, hi, lo = ARGV[9], ARGV[10], ARGV[11], ARGV[12]
-local last = 2 + 3 * ARGV[8]
+-- ARGV 7 number of keys · 8 keep ms · where there is any: 9 hold ms · 10 11 floor of versions
+local keep, hold, hi, lo = ARGV[8], ARGV[9] or '0', ARGV[10] or '0', ARGV[11] or '0'
 for i = 3, last, 3 do remove(KEYS[i], KEYS[i + 1], KEYS[i + 2], hi, lo, keep, hold) end
 local s = append()
 -- Records of a resource are not known here: the stamp makes them worthless, and their time removes them.

@@ -2,6 +2,7 @@
 -- KEYS 3 record · 4 lease · 5 stamp of the resource
 -- ARGV 5 token · 6 ms · 7 '1' to ask for the right even if a record is there
 -- Answers { V record | L granted | B busy ms | H hold ms, epoch, sequence, server ms, stamp or '', record or ms }.
+ensure()
 local s = head()
 local stamp = call('GET', KEYS[5])
 local last = parse(stamp)

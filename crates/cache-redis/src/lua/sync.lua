@@ -1,6 +1,7 @@
 -- What follows a position. Notes where the node stands, so it is a write, and only a true master answers it.
 -- ARGV 5 node · 6 most entries
 -- Answers { O entries | G gap | R other epoch, epoch, sequence, server ms, entries or group table }.
+ensure()
 local s, now = head(), millis()
 call('HSET', META, 'n:' .. ARGV[5], ARGV[3] .. '-' .. ARGV[4] .. ':' .. now)
 

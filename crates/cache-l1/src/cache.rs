@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use cache_policy::{Family, Policy};
 
 use crate::budget::Budget;
-use crate::entry::{Entry, Front, Halves, Home, overhead_bytes};
+use crate::entry::{Admission, Home, Parts, overhead_bytes};
 use crate::gate::Gate;
 use crate::room::Newcomer;
 use crate::shelf::Shelf;
@@ -210,27 +210,21 @@ impl<K, V, P: Policy> L1<K, V, P> {
         let shard = self.shard(at.resource());
         let shelf = shard.shelf.read();
         let (slot, front) = shelf.find(at.hash(), |held| held.borrow() == key)?;
-        let (mut epoch, version) = self.fence.present(at.partition());
-        // Relaxed: a version in `judged` says only that this entry was alive at it, which stays true.
-        if version != front.judged.load(Ordering::Relaxed) {
-            let back = shelf.back(slot);
-            epoch = self.judge_again(Halves { front, back })?;
-        }
-        if front.home.is_stray() {
-            epoch = shelf.stray_epoch(slot)?;
-        }
-        let times = &front.times;
-        let hard_expiry = times.hard_expiry();
-        if now >= hard_expiry {
+        if now >= front.hard_expiry() {
             return None;
         }
+        let (mut epoch, version) = self.fence.present(at.partition());
+        if !front.was_alive_at(version) {
+            epoch = self.judge_again(&shelf, slot)?;
+        }
+        let notes = shelf.notes(slot);
         let facts = Facts {
-            origin: Origin { epoch, seq: front.seq },
-            version: front.version,
-            load_start: times.load_start(),
-            born: times.born(),
-            soft_expiry: times.soft_expiry(),
-            hard_expiry,
+            origin: Origin { epoch, seq: notes.seq },
+            version: notes.version,
+            load_start: notes.load_start(),
+            born: notes.born,
+            soft_expiry: notes.soft_expiry(),
+            hard_expiry: front.hard_expiry(),
         };
         let answer = answer(&front.value, &facts);
         let tend = shelf.policy().touched(slot, at.hash());
@@ -258,19 +252,18 @@ impl<K, V, P: Policy> L1<K, V, P> {
         key: K,
         value: V,
         at: &Address,
-        meta: Meta,
+        mut meta: Meta,
         snapshot: &Snapshot,
         now: u64,
     ) -> Inserted<K, V>
     where
         K: Eq,
     {
-        let mut left = Departed::new();
-        let (origin, hard_expiry) = (meta.origin, meta.hard_expiry);
-        let entry = Some(Entry::new(key, value, at, meta));
-        let newcomer = Newcomer { entry, at, origin, hard_expiry, snapshot, now };
-        let refused = self.store(newcomer, &mut left);
-        Inserted { refused, left }
+        let mut pair = Some((key, value));
+        let mut inserted = Inserted { refused: None, left: Departed::new() };
+        let mut newcomer = Newcomer { pair: &mut pair, meta: &mut meta, at, snapshot, now };
+        inserted.refused = self.store(&mut newcomer, &mut inserted.left);
+        inserted
     }
 
     /// The key's value is outdated by an event: nothing loaded before this call is stored or served after it.
@@ -303,10 +296,10 @@ impl<K, V, P: Policy> L1<K, V, P> {
         let mut shelf = shard.shelf.write();
         let mut left = Vec::new();
         for slot in shelf.slots_of(resource) {
-            if shelf.get(slot).is_some_and(|entry| !self.reflects(&shelf, slot, entry.front, event))
-                && let Some(entry) = shelf.take(slot)
+            if shelf.get(slot).is_some_and(|entry| !self.reflects(&shelf, slot, entry, event))
+                && let Some(entry) = shelf.take(slot, Cause::Invalidated)
             {
-                left.push(self.account(&mut shelf, entry, Cause::Invalidated));
+                left.push(self.account(entry));
             }
         }
         shard.publish(&shelf);
@@ -324,10 +317,10 @@ impl<K, V, P: Policy> L1<K, V, P> {
         matches: impl Fn(&K) -> bool,
     ) -> Vec<Left<K, V>> {
         self.patterns.fetch_add(1, Ordering::AcqRel);
-        let outdated = |shelf: &Shelf<K, V, P>, slot, front: &Front<K, V>| {
-            front.home.partition() == partition
-                && matches(&front.key)
-                && !self.reflects(shelf, slot, front, event)
+        let outdated = |shelf: &Shelf<K, V, P>, slot, entry: Parts<'_, K, V>| {
+            entry.back.home.partition() == partition
+                && matches(&entry.front.key)
+                && !self.reflects(shelf, slot, entry, event)
         };
         let mut left = Vec::new();
         for shard in &self.shards {
@@ -335,7 +328,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
             // a newer snapshot.
             let found: Vec<u32> = {
                 let shelf = shard.shelf.read();
-                let found = shelf.entries().filter(|&(slot, entry)| outdated(&shelf, slot, entry.front));
+                let found = shelf.entries().filter(|&(slot, entry)| outdated(&shelf, slot, entry));
                 found.map(|(slot, _)| slot).collect()
             };
             if found.is_empty() {
@@ -343,10 +336,10 @@ impl<K, V, P: Policy> L1<K, V, P> {
             }
             let mut shelf = shard.shelf.write();
             for slot in found {
-                if shelf.get(slot).is_some_and(|entry| outdated(&shelf, slot, entry.front))
-                    && let Some(entry) = shelf.take(slot)
+                if shelf.get(slot).is_some_and(|entry| outdated(&shelf, slot, entry))
+                    && let Some(entry) = shelf.take(slot, Cause::Invalidated)
                 {
-                    left.push(self.account(&mut shelf, entry, Cause::Invalidated));
+                    left.push(self.account(entry));
                 }
             }
             shard.publish(&shelf);
@@ -374,11 +367,11 @@ impl<K, V, P: Policy> L1<K, V, P> {
             let shard = &self.shards[at];
             let mut shelf = shard.shelf.write();
             while let Some(entry) = shelf.expire(now, &mut steps) {
-                left.push(self.account(&mut shelf, entry, Cause::Expired));
+                left.push(self.account(entry));
             }
             let version = self.fence.version();
             while let Some(entry) = shelf.reap(version, &mut steps, |entry| self.is_current(entry)) {
-                left.push(self.account(&mut shelf, entry, Cause::Invalidated));
+                left.push(self.account(entry));
             }
             shard.publish(&shelf);
         }
@@ -390,15 +383,16 @@ impl<K, V, P: Policy> L1<K, V, P> {
     pub fn for_each(&self, mut see: impl FnMut(&K, &V, &Meta)) {
         for shard in &self.shards {
             let shelf = shard.shelf.read();
-            for (slot, Halves { front, back }) in shelf.entries() {
-                let epoch = self.epoch(&shelf, slot, front).unwrap_or(0);
+            for (slot, entry) in shelf.entries() {
+                let Parts { front, notes, back } = entry;
+                let epoch = self.epoch(&shelf, slot, entry).unwrap_or(0);
                 let meta = Meta {
-                    origin: Origin { epoch, seq: front.seq },
-                    version: front.version,
-                    load_start: front.times.load_start(),
-                    born: front.times.born(),
-                    soft_expiry: front.times.soft_expiry(),
-                    hard_expiry: front.times.hard_expiry(),
+                    origin: Origin { epoch, seq: notes.seq },
+                    version: notes.version,
+                    load_start: notes.load_start(),
+                    born: notes.born,
+                    soft_expiry: notes.soft_expiry(),
+                    hard_expiry: front.hard_expiry(),
                     weight: back.weight,
                     groups: back.groups.clone(),
                 };
@@ -462,63 +456,57 @@ impl<K, V, P: Policy> L1<K, V, P> {
     }
 
     /// Neither flushed nor stamped since. One compare unless the partition changed.
-    pub(crate) fn is_current(&self, entry: Halves<'_, K, V>) -> bool {
-        let (_, version) = self.fence.present(entry.front.home.partition());
-        version == entry.front.judged.load(Ordering::Relaxed) || self.judge(entry)
+    pub(crate) fn is_current(&self, entry: Parts<'_, K, V>) -> bool {
+        let (_, version) = self.fence.present(entry.back.home.partition());
+        entry.front.was_alive_at(version) || self.judge(entry)
     }
 
     #[cold]
-    fn judge(&self, entry: Halves<'_, K, V>) -> bool {
-        let Halves { front, back } = entry;
-        let (partition, alive) = (front.home.partition(), front.judged.load(Ordering::Relaxed));
-        let verdict = self.fence.judge(partition, alive, self.own_group, &back.groups, front.seq);
+    fn judge(&self, entry: Parts<'_, K, V>) -> bool {
+        let Parts { front, notes, back } = entry;
+        let (partition, alive) = (back.home.partition(), front.alive_at());
+        let verdict = self.fence.judge(partition, alive, self.own_group, &back.groups, notes.seq);
         if let Some(version) = verdict {
-            front.judged.store(version, Ordering::Relaxed);
+            front.found_alive(version);
         }
         verdict.is_some()
     }
 
-    /// Judges, and tells the fence's epoch of an entry that is alive.
+    /// Judges, and tells the epoch of an entry that is alive.
     #[cold]
-    fn judge_again(&self, entry: Halves<'_, K, V>) -> Option<u64> {
+    fn judge_again(&self, shelf: &Shelf<K, V, P>, slot: u32) -> Option<u64> {
+        let entry = shelf.get(slot)?;
         if !self.judge(entry) {
             return None;
         }
-        let Front { home, judged, .. } = entry.front;
-        let (epoch, version) = self.fence.present(home.partition());
-        let alive = judged.load(Ordering::Relaxed);
-        if version == alive { Some(epoch) } else { self.fence.epoch_at(home.partition(), alive) }
+        let (epoch, version) = self.fence.present(entry.back.home.partition());
+        if entry.front.was_alive_at(version) { Some(epoch) } else { self.epoch(shelf, slot, entry) }
     }
 
-    /// Judges a newcomer: whether its epoch is the fence's, or `None` if it is dead.
-    pub(crate) fn admit(&self, entry: &mut Entry<K, V>, origin: Origin, snapshot: &Snapshot) -> Option<bool> {
-        let (partition, groups) = (entry.front.home.partition(), &entry.back.groups);
-        let (version, regular) =
-            self.fence.admit(partition, snapshot.generation, self.own_group, groups, origin)?;
-        *entry.front.judged.get_mut() = version;
-        Some(regular)
+    /// Judges a newcomer. `None`: it is dead.
+    #[inline]
+    pub(crate) fn admit(&self, at: &Address, meta: &Meta, snapshot: &Snapshot) -> Option<Admission> {
+        self.fence.admit(at.partition(), snapshot.generation, self.own_group, &meta.groups, meta.origin)
     }
 
     /// The epoch of an entry's origin; `None` if a newer one has begun since, so that it is dead.
-    pub(crate) fn epoch(&self, shelf: &Shelf<K, V, P>, slot: u32, front: &Front<K, V>) -> Option<u64> {
-        if front.home.is_stray() {
+    pub(crate) fn epoch(&self, shelf: &Shelf<K, V, P>, slot: u32, entry: Parts<'_, K, V>) -> Option<u64> {
+        if entry.front.is_stray() {
             return shelf.stray_epoch(slot);
         }
-        self.fence.epoch_at(front.home.partition(), front.judged.load(Ordering::Relaxed))
+        self.fence.epoch_at(entry.back.home.partition(), entry.front.alive_at())
     }
 
     /// Whether the entry reflects the event and need not be dropped.
-    fn reflects(&self, shelf: &Shelf<K, V, P>, slot: u32, front: &Front<K, V>, event: Origin) -> bool {
-        front.seq >= event.seq
-            && self
-                .epoch(shelf, slot, front)
-                .is_some_and(|epoch| Origin { epoch, seq: front.seq }.reflects(event))
+    fn reflects(&self, shelf: &Shelf<K, V, P>, slot: u32, entry: Parts<'_, K, V>, event: Origin) -> bool {
+        let seq = entry.notes.seq;
+        seq >= event.seq
+            && self.epoch(shelf, slot, entry).is_some_and(|epoch| Origin { epoch, seq }.reflects(event))
     }
 
-    fn account(&self, shelf: &mut Shelf<K, V, P>, entry: Entry<K, V>, cause: Cause) -> Left<K, V> {
-        let left = entry.leave(cause);
+    /// Gives back the room of one that left.
+    fn account(&self, left: Left<K, V>) -> Left<K, V> {
         self.budget.release(left.bytes);
-        shelf.tally.left(cause);
         left
     }
 
@@ -527,7 +515,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
         key: &Q,
         at: &Address,
         cause: Cause,
-        outdated: impl Fn(&Shelf<K, V, P>, u32, &Front<K, V>) -> bool,
+        outdated: impl Fn(&Shelf<K, V, P>, u32, Parts<'_, K, V>) -> bool,
     ) -> Option<Left<K, V>>
     where
         K: Borrow<Q>,
@@ -537,23 +525,28 @@ impl<K, V, P: Policy> L1<K, V, P> {
         let shard = self.shard(at.resource());
         let mut shelf = shard.shelf.write();
         let (slot, front) = shelf.find(at.hash(), |held| held.borrow() == key)?;
-        if !outdated(&shelf, slot, front) {
+        if !outdated(&shelf, slot, shelf.parts(slot, front)) {
             return None;
         }
-        let entry = shelf.take(slot)?;
+        let left = shelf.take(slot, cause)?;
         shard.publish(&shelf);
-        Some(self.account(&mut shelf, entry, cause))
+        Some(self.account(left))
     }
 
-    /// Why the snapshot no longer holds.
+    /// Why the snapshot no longer holds. Number by number: compared as a whole, it is read back before it has arrived
+    /// in memory.
+    #[inline]
     pub(crate) fn moved(&self, at: &Address, snapshot: &Snapshot) -> Option<Refusal> {
-        let present = self.snapshot(at);
-        if present == *snapshot || cfg!(edgecache_mutation = "l1_insert_unfenced") {
+        if cfg!(edgecache_mutation = "l1_insert_unfenced") {
             None
-        } else if present.generation != snapshot.generation {
+        } else if self.fence.generation(at.partition()) != snapshot.generation {
             Some(Refusal::Flushed)
-        } else {
+        } else if self.stripe(at.resource()).load(Ordering::Acquire) != snapshot.stripe
+            || self.patterns.load(Ordering::Acquire) != snapshot.patterns
+        {
             Some(Refusal::Invalidated)
+        } else {
+            None
         }
     }
 }

@@ -1,129 +1,177 @@
 //! What is held of one entry, and how it is laid out.
 //!
-//! On the shelf the halves of an entry lie apart, so that hits fill the processor's caches with what they read and
-//! nothing else. The front of an entry whose key and value are a pointer each is one cache line.
+//! On the shelf the parts of an entry lie apart, so that hits fill the processor's caches with what they read and
+//! nothing else: the front alone if only the value is asked for (32 bytes where key and value are a pointer each),
+//! the notes as well (32 bytes) if it is to be judged.
 
-use std::num::NonZeroU32;
-use std::sync::atomic::AtomicU64;
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::times::Times;
-use crate::{Address, Cause, Groups, Left, Meta};
+use crate::{Address, Groups, Meta, times};
 
-/// One entry on its way in or out.
-#[derive(Debug)]
-pub(crate) struct Entry<K, V> {
-    pub(crate) front: Front<K, V>,
-    pub(crate) back: Back,
-}
-
-/// The half that a hit reads.
+/// What every hit reads.
 #[derive(Debug)]
 pub(crate) struct Front<K, V> {
     pub(crate) key: K,
     pub(crate) value: V,
+    judged: AtomicU64,
+    /// Never 0, so that an empty place costs no byte more.
+    hard_expiry: NonZeroU64,
+}
+
+/// The fence's verdict on a newcomer that may come in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Admission {
+    /// The version of the partition at which it was found alive.
+    pub(crate) version: u64,
+    /// It came with another epoch than the fence knew.
+    pub(crate) stray: bool,
+}
+
+/// In `judged` of an entry that came with another epoch than the fence knew. Such a one never looks as if it had just
+/// been judged, so the fast path need not ask.
+const STRAY: u64 = 1 << 63;
+
+impl<K, V> Front<K, V> {
+    #[inline]
+    pub(crate) fn new(key: K, value: V, admission: Admission, hard_expiry: u64) -> Self {
+        let judged = AtomicU64::new(admission.version | if admission.stray { STRAY } else { 0 });
+        // One that expires at 0 is refused.
+        Self { key, value, judged, hard_expiry: NonZeroU64::new(hard_expiry).unwrap_or(NonZeroU64::MIN) }
+    }
+
+    /// Whether the entry was found alive at that version of its partition, and its epoch is the fence's.
+    #[inline]
+    pub(crate) fn was_alive_at(&self, version: u64) -> bool {
+        // Relaxed: a version in it says only that this entry was alive at it, which stays true.
+        self.judged.load(Ordering::Relaxed) == version
+    }
+
     /// The version of the partition at which the entry was last found alive.
-    pub(crate) judged: AtomicU64,
+    pub(crate) fn alive_at(&self) -> u64 {
+        self.judged.load(Ordering::Relaxed) & !STRAY
+    }
+
+    pub(crate) fn is_stray(&self) -> bool {
+        self.judged.load(Ordering::Relaxed) & STRAY != 0
+    }
+
+    /// Notes at which version it was found alive.
+    pub(crate) fn found_alive(&self, version: u64) {
+        let stray = self.judged.load(Ordering::Relaxed) & STRAY;
+        self.judged.store(version | stray, Ordering::Relaxed);
+    }
+
+    /// See [`Meta::hard_expiry`].
+    #[inline]
+    pub(crate) fn hard_expiry(&self) -> u64 {
+        self.hard_expiry.get()
+    }
+}
+
+/// What a hit that is to be judged reads beside.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(32))]
+pub(crate) struct Notes {
     /// Of its [`Meta::origin`]. The epoch is the fence's, or stray.
     pub(crate) seq: u64,
     pub(crate) version: u64,
-    pub(crate) times: Times,
-    pub(crate) home: Home,
+    pub(crate) born: u64,
+    /// Distances, see [`times`].
+    soft: u32,
+    load: u32,
 }
 
-/// The half that only changes read, and hits after a stamp.
+impl Notes {
+    #[inline]
+    pub(crate) fn new(meta: &Meta) -> Self {
+        Self {
+            seq: meta.origin.seq,
+            version: meta.version,
+            born: meta.born,
+            soft: times::after(meta.born, meta.soft_expiry),
+            load: times::before(meta.born, meta.load_start),
+        }
+    }
+
+    /// See [`Meta::soft_expiry`].
+    #[inline]
+    pub(crate) fn soft_expiry(&self) -> u64 {
+        times::later(self.born, self.soft)
+    }
+
+    /// See [`Meta::load_start`].
+    #[inline]
+    pub(crate) fn load_start(&self) -> u64 {
+        times::earlier(self.born, self.load)
+    }
+}
+
+/// What only changes read, and hits after a stamp.
 #[derive(Debug, Default)]
 pub(crate) struct Back {
     pub(crate) hash: u64,
     pub(crate) groups: Groups,
     pub(crate) weight: u32,
+    pub(crate) home: Home,
 }
 
-/// Both halves of an entry, wherever they lie.
+/// The parts of an entry, wherever they lie.
 #[derive(Debug)]
-pub(crate) struct Halves<'a, K, V> {
+pub(crate) struct Parts<'a, K, V> {
     pub(crate) front: &'a Front<K, V>,
+    pub(crate) notes: &'a Notes,
     pub(crate) back: &'a Back,
 }
 
-impl<K, V> Clone for Halves<'_, K, V> {
+impl<K, V> Clone for Parts<'_, K, V> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<K, V> Copy for Halves<'_, K, V> {}
+impl<K, V> Copy for Parts<'_, K, V> {}
 
-impl<K, V> Halves<'_, K, V> {
+impl<K, V> Parts<'_, K, V> {
     /// Overhead included.
     pub(crate) fn bytes(&self) -> u64 {
-        u64::from(self.back.weight) + overhead_bytes::<K, V>(&self.back.groups, self.front.home.is_variant())
+        self.back.bytes::<K, V>()
     }
 }
 
-impl<K, V> Entry<K, V> {
-    pub(crate) fn new(key: K, value: V, at: &Address, meta: Meta) -> Self {
-        let times = Times::new(&meta);
-        let Meta { origin, version, weight, groups, .. } = meta;
-        Self {
-            front: Front {
-                key,
-                value,
-                judged: AtomicU64::new(0),
-                seq: origin.seq,
-                version,
-                times,
-                home: Home::new(at),
-            },
-            back: Back { hash: at.hash(), groups, weight },
-        }
-    }
-
-    pub(crate) fn halves(&self) -> Halves<'_, K, V> {
-        Halves { front: &self.front, back: &self.back }
-    }
-
-    pub(crate) fn leave(self, cause: Cause) -> Left<K, V> {
-        let bytes = self.halves().bytes();
-        Left { key: self.front.key, value: self.front.value, cause, bytes }
+impl Back {
+    /// Overhead included.
+    #[inline]
+    pub(crate) fn bytes<K, V>(&self) -> u64 {
+        u64::from(self.weight) + overhead_bytes::<K, V>(&self.groups, self.home.is_variant())
     }
 }
 
-/// Partition and two marks in 4 bytes, never 0, so that an empty place costs no byte more.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Home(NonZeroU32);
+/// Partition, and whether the key has parameters.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Home(u32);
 
 impl Home {
     /// Partitions are below.
-    pub(crate) const PARTITIONS_MAX: u32 = (1 << 30) - 1;
-    const VARIANT: u32 = 1 << 30;
-    const STRAY: u32 = 1 << 31;
+    pub(crate) const PARTITIONS_MAX: u32 = Self::VARIANT;
+    const VARIANT: u32 = 1 << 31;
 
-    fn new(at: &Address) -> Self {
-        let home = NonZeroU32::MIN.saturating_add(at.partition().min(Self::PARTITIONS_MAX - 1));
-        Self(if at.is_variant() { home | Self::VARIANT } else { home })
+    pub(crate) fn new(at: &Address) -> Self {
+        Self(at.partition() | if at.is_variant() { Self::VARIANT } else { 0 })
     }
 
     pub(crate) fn partition(self) -> u32 {
-        (self.0.get() & Self::PARTITIONS_MAX) - 1
+        self.0 & !Self::VARIANT
     }
 
     pub(crate) fn is_variant(self) -> bool {
-        self.0.get() & Self::VARIANT != 0
-    }
-
-    /// Whether the entry came with another epoch than the fence knew for its partition.
-    #[inline]
-    pub(crate) fn is_stray(self) -> bool {
-        self.0.get() & Self::STRAY != 0
-    }
-
-    pub(crate) fn set_stray(&mut self) {
-        self.0 |= Self::STRAY;
+        self.0 & Self::VARIANT != 0
     }
 }
 
 /// What an entry costs beside its weight. Tables are counted as on average between two times of growing, lists of
 /// slots as grown by an eighth at a time.
+#[inline]
 pub(crate) fn overhead_bytes<K, V>(groups: &Groups, variant: bool) -> u64 {
     const TABLE: usize = 8;
     const WHEEL: usize = 8;
@@ -131,7 +179,8 @@ pub(crate) fn overhead_bytes<K, V>(groups: &Groups, variant: bool) -> u64 {
     const POLICY: usize = 14;
     /// A link, and a place in the table of resources.
     const VARIANT: usize = 16 + 8;
-    let fixed = size_of::<Option<Front<K, V>>>() + size_of::<Back>() + TABLE + WHEEL + POLICY;
+    let parts = size_of::<Option<Front<K, V>>>() + size_of::<Notes>() + size_of::<Back>();
+    let fixed = parts + TABLE + WHEEL + POLICY;
     (fixed + groups.bytes() + if variant { VARIANT } else { 0 }) as u64
 }
 
@@ -142,10 +191,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_front_of_a_small_entry_is_one_cache_line() {
-        assert_eq!(size_of::<Option<Front<u64, u64>>>(), 64);
-        assert_eq!(size_of::<Option<Front<Arc<u64>, Option<Arc<u64>>>>>(), 64);
-        assert_eq!(size_of::<Back>(), 24);
+    fn two_small_entries_share_a_cache_line() {
+        assert_eq!(size_of::<Option<Front<u64, u64>>>(), 32);
+        assert_eq!(size_of::<Option<Front<Arc<u64>, Option<Arc<u64>>>>>(), 32);
+        assert_eq!((size_of::<Notes>(), size_of::<Back>()), (32, 24));
     }
 
     #[test]
@@ -155,13 +204,12 @@ mod tests {
     }
 
     #[test]
-    fn a_home_keeps_its_marks_apart() {
-        for partition in [0, 1, 1_023, Home::PARTITIONS_MAX - 1] {
-            let mut home = Home::new(&Address::variant(1, 2, partition));
-            assert!(home.is_variant() && !home.is_stray() && home.partition() == partition);
-            home.set_stray();
-            assert!(home.is_variant() && home.is_stray() && home.partition() == partition);
-            assert!(!Home::new(&Address::bare(1, partition)).is_variant());
-        }
+    fn a_mark_of_a_stray_stays_and_is_no_version() {
+        let front = |stray| Front::new(1, 2, Admission { version: 7, stray }, 9);
+        let stray = front(true);
+        assert!(stray.is_stray() && stray.alive_at() == 7 && !stray.was_alive_at(7));
+        stray.found_alive(8);
+        assert!(stray.is_stray() && stray.alive_at() == 8 && !stray.was_alive_at(8));
+        assert!(!front(false).is_stray() && front(false).was_alive_at(7));
     }
 }

@@ -30,6 +30,7 @@ use hashbrown::HashTable;
 use parking_lot::RwLock;
 
 use crate::Origin;
+use crate::entry::Admission;
 
 /// Group stamps kept per partition at most. Beyond, the older half is forgotten and everything at or before
 /// the newest of these counts as stamped: entries die needlessly, none survives wrongly.
@@ -126,6 +127,7 @@ impl Fence {
     }
 
     /// Changes with every flush of the partition, and grows.
+    #[inline]
     pub fn generation(&self, partition: u32) -> u64 {
         self.partitions[partition as usize].generation.load(Ordering::Acquire)
     }
@@ -160,6 +162,7 @@ impl Fence {
 
     /// Judges a value that was alive at version `alive`: the version at which it was found alive now, or `None` if it
     /// is dead.
+    #[inline]
     pub(crate) fn judge(
         &self,
         partition: u32,
@@ -199,8 +202,9 @@ impl Fence {
         alive.then_some(version)
     }
 
-    /// Judges a newcomer: the version at which it was found alive, and whether its epoch is the partition's. Dead as
+    /// Judges a newcomer: it is dead as
     /// [`judge`](Self::judge) says, or because the partition was flushed since its snapshot.
+    #[inline]
     pub(crate) fn admit(
         &self,
         partition: u32,
@@ -208,12 +212,12 @@ impl Fence {
         own_group: u64,
         groups: &[u64],
         origin: Origin,
-    ) -> Option<(u64, bool)> {
+    ) -> Option<Admission> {
         let version = self.judge(partition, generation, own_group, groups, origin.seq)?;
         // Of a later flush than the version: then the generation is as well.
         let regular = self.present[partition as usize].epoch.load(Ordering::Acquire) == origin.epoch;
         let held = self.generation(partition) == generation || cfg!(edgecache_mutation = "l1_fence_ignored");
-        held.then_some((version, regular))
+        held.then_some(Admission { version, stray: !regular })
     }
 
     /// The epoch of all entries of the partition that were alive at version `alive`, unless a newer one has begun
@@ -328,9 +332,12 @@ mod tests {
         fence.flush(0, 8, &[]);
         assert_eq!((fence.epoch_at(0, 4), fence.epoch_at(0, 5)), (None, Some(8)));
         let old = Origin { epoch: 7, seq: 1 };
-        assert_eq!(fence.admit(0, 5, 1, &[], old), Some((5, false)));
-        assert_eq!(fence.admit(0, 5, 1, &[], Origin { epoch: 8, ..old }), Some((5, true)));
-        assert_eq!(fence.admit(0, 4, 1, &[], old), None);
+        let admit = |generation, origin| {
+            fence.admit(0, generation, 1, &[], origin).map(|admission| (admission.version, admission.stray))
+        };
+        assert_eq!(admit(5, old), Some((5, true)));
+        assert_eq!(admit(5, Origin { epoch: 8, ..old }), Some((5, false)));
+        assert_eq!(admit(4, old), None);
     }
 
     #[test]

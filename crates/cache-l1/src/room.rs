@@ -11,9 +11,9 @@ use cache_policy::Policy;
 
 use crate::budget::{Hand, Pressure};
 use crate::cache::{L1, Shard};
-use crate::entry::{Entry, Halves};
+use crate::entry::{Admission, overhead_bytes};
 use crate::shelf::Shelf;
-use crate::{Address, Cause, Departed, Left, Origin, Refusal, Snapshot};
+use crate::{Address, Cause, Departed, Left, Meta, Refusal, Snapshot};
 
 /// Entries an insert looks at to get rid of expired ones, wanted or not.
 const STEPS_PER_INSERT: usize = 4;
@@ -22,15 +22,22 @@ const STEPS_WHEN_FULL: usize = 64;
 /// Tries beyond those that a single thread can need; with that many lost to other inserts, this one gives up.
 const SPARE_ROUNDS: usize = 16;
 
-/// A value that wants in.
+/// A value that wants in. What it is made of stays where the caller has it until it is stored: copies cost more than
+/// all else here. So a refused one is also dropped outside of all locks.
 pub(crate) struct Newcomer<'a, K, V> {
-    /// Until it is stored. Dropped with the newcomer, so outside of all locks.
-    pub(crate) entry: Option<Entry<K, V>>,
+    pub(crate) pair: &'a mut Option<(K, V)>,
+    pub(crate) meta: &'a mut Meta,
     pub(crate) at: &'a Address,
-    pub(crate) origin: Origin,
-    pub(crate) hard_expiry: u64,
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) now: u64,
+}
+
+impl<K, V> Newcomer<'_, K, V> {
+    /// Overhead included.
+    #[inline]
+    fn bytes(&self) -> u64 {
+        u64::from(self.meta.weight) + overhead_bytes::<K, V>(&self.meta.groups, self.at.is_variant())
+    }
 }
 
 enum Attempt {
@@ -47,18 +54,18 @@ struct Leaving<'a, K, V> {
 }
 
 impl<K, V> Leaving<'_, K, V> {
-    fn add<P: Policy>(&mut self, shelf: &mut Shelf<K, V, P>, entry: Entry<K, V>, cause: Cause) {
-        let left: Left<K, V> = entry.leave(cause);
-        shelf.tally.left(cause);
+    #[inline(always)]
+    fn add(&mut self, left: Left<K, V>) {
         self.hand.add(left.bytes);
         self.departed.push(left);
     }
 
     /// Whether something expired.
+    #[inline]
     fn expire<P: Policy>(&mut self, shelf: &mut Shelf<K, V, P>, now: u64, mut steps: usize) -> bool {
         let before = self.departed.len();
-        while let Some(entry) = shelf.expire(now, &mut steps) {
-            self.add(shelf, entry, Cause::Expired);
+        while let Some(left) = shelf.expire(now, &mut steps) {
+            self.add(left);
         }
         self.departed.len() > before
     }
@@ -75,9 +82,10 @@ impl<K, V, P> Shard<K, V, P> {
 
 impl<K: Eq, V, P: Policy> L1<K, V, P> {
     /// Stores the entry, or says why not. What leaves is accounted for and put into `departed`.
+    #[inline(always)]
     pub(crate) fn store(
         &self,
-        mut newcomer: Newcomer<'_, K, V>,
+        newcomer: &mut Newcomer<'_, K, V>,
         departed: &mut Departed<K, V>,
     ) -> Option<Refusal> {
         let shard = self.shard(newcomer.at.resource());
@@ -86,7 +94,7 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
             let attempt = {
                 let mut shelf = shard.shelf.write();
                 let mut leaving = Leaving { departed: &mut *departed, hand: Hand::default() };
-                let attempt = self.attempt(&mut shelf, &mut newcomer, own_only, &mut leaving);
+                let attempt = self.attempt(&mut shelf, newcomer, own_only, &mut leaving);
                 match attempt {
                     Attempt::Stored => shelf.tally.inserted(),
                     Attempt::Refused(refusal) => shelf.tally.refused(refusal),
@@ -100,7 +108,7 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
                 Attempt::Stored => return None,
                 Attempt::Refused(refusal) => return Some(refusal),
                 Attempt::Elsewhere(pressure) => {
-                    let bytes = newcomer.entry.as_ref().map_or(0, |entry| entry.halves().bytes());
+                    let bytes = newcomer.bytes();
                     own_only = !self.make_room_elsewhere(shard, pressure, bytes, newcomer.now, departed);
                 }
             }
@@ -109,6 +117,7 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
         Some(Refusal::NoRoom)
     }
 
+    #[inline(always)]
     fn attempt(
         &self,
         shelf: &mut Shelf<K, V, P>,
@@ -118,24 +127,24 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
     ) -> Attempt {
         let now = newcomer.now;
         leaving.expire(shelf, now, STEPS_PER_INSERT);
-        let stray = match self.admission(shelf, newcomer, leaving) {
-            Ok(stray) => stray,
+        let admission = match self.admission(shelf, newcomer, leaving) {
+            Ok(admission) => admission,
             Err(refusal) => return Attempt::Refused(refusal),
         };
-        let bytes = newcomer.entry.as_ref().map_or(0, |entry| entry.halves().bytes());
+        let bytes = newcomer.bytes();
         let mut expired_first = true;
         loop {
             match self.budget.reserve(bytes, &mut leaving.hand) {
                 Ok(()) => {
-                    if let Some(entry) = newcomer.entry.take() {
-                        shelf.put(entry, newcomer.at, stray);
+                    if let Some(pair) = newcomer.pair.take() {
+                        shelf.put(pair, newcomer.at, newcomer.meta, admission, bytes);
                     }
                     return Attempt::Stored;
                 }
                 Err(_) if expired_first && leaving.expire(shelf, now, STEPS_WHEN_FULL) => {}
                 Err(pressure) if own_only || self.has_its_share(shelf, pressure) => {
                     let Some(victim) = shelf.evict() else { return Attempt::Elsewhere(pressure) };
-                    leaving.add(shelf, victim, Cause::Evicted);
+                    leaving.add(victim);
                     expired_first = false;
                 }
                 Err(pressure) => return Attempt::Elsewhere(pressure),
@@ -144,52 +153,57 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
     }
 
     /// Everything that forbids the insert. Takes the older value of the key out if nothing does, or if only the
-    /// newcomer's weight does. The answer is the newcomer's epoch if the fence knows another.
+    /// newcomer's weight does.
+    #[inline(always)]
     fn admission(
         &self,
         shelf: &mut Shelf<K, V, P>,
-        newcomer: &mut Newcomer<'_, K, V>,
+        newcomer: &Newcomer<'_, K, V>,
         leaving: &mut Leaving<'_, K, V>,
-    ) -> Result<Option<u64>, Refusal> {
-        let &mut Newcomer { ref mut entry, at, origin, hard_expiry, snapshot, now } = newcomer;
-        let Some(entry) = entry.as_mut() else { return Ok(None) };
+    ) -> Result<Admission, Refusal> {
+        let &Newcomer { ref pair, ref meta, at, snapshot, now } = newcomer;
         if let Some(refusal) = self.moved(at, snapshot) {
             return Err(refusal);
         }
-        let Some(regular) = self.admit(entry, origin, snapshot) else { return Err(Refusal::Stamped) };
-        if now >= hard_expiry {
+        let Some(admission) = self.admit(at, meta, snapshot) else { return Err(Refusal::Stamped) };
+        if now >= meta.hard_expiry {
             return Err(Refusal::Expired);
         }
-        if let Some((slot, older)) = shelf.find(at.hash(), |key| *key == entry.front.key) {
-            let halves = Halves { front: older, back: shelf.back(slot) };
-            let cause = if now >= older.times.hard_expiry() {
+        let is_same = |key: &K| pair.as_ref().is_some_and(|pair| pair.0 == *key);
+        if let Some((slot, older)) = shelf.find(at.hash(), is_same) {
+            let older = shelf.parts(slot, older);
+            let cause = if now >= older.front.hard_expiry() {
                 Cause::Expired
-            } else if !self.is_current(halves) {
+            } else if !self.is_current(older) {
                 Cause::Invalidated
-            } else if older.seq > origin.seq && self.epoch(shelf, slot, older) == Some(origin.epoch) {
+            } else if older.notes.seq > meta.origin.seq
+                && self.epoch(shelf, slot, older) == Some(meta.origin.epoch)
+            {
                 return Err(Refusal::Newer);
             } else {
                 Cause::Replaced
             };
-            if let Some(older) = shelf.take(slot) {
-                leaving.add(shelf, older, cause);
+            if let Some(older) = shelf.take(slot, cause) {
+                leaving.add(older);
             }
         }
         if self.budget.entries_max() == 0 {
             Err(Refusal::NoRoom)
-        } else if entry.halves().bytes() > self.budget.bytes_max() {
+        } else if newcomer.bytes() > self.budget.bytes_max() {
             Err(Refusal::TooHeavy)
         } else {
-            Ok((!regular).then_some(origin.epoch))
+            Ok(admission)
         }
     }
 
     /// A shard with at least seven eighths of its fair share gives room itself.
+    #[inline]
     fn has_its_share(&self, shelf: &Shelf<K, V, P>, pressure: Pressure) -> bool {
-        let shards = self.shards.len() as u64;
+        // The number of shards is a power of two, and a division by it is slow.
+        let bits = self.shards.len().trailing_zeros();
         let (held, share) = match pressure {
-            Pressure::Entries => (shelf.len() as u64, self.budget.entries_max() as u64 / shards),
-            Pressure::Bytes => (shelf.bytes(), self.budget.bytes_max() / shards),
+            Pressure::Entries => (shelf.len() as u64, self.budget.entries_max() as u64 >> bits),
+            Pressure::Bytes => (shelf.bytes(), self.budget.bytes_max() >> bits),
         };
         held > 0 && held >= share - share / 8
     }
@@ -222,7 +236,7 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
                 return true;
             }
             let Some(victim) = shelf.evict() else { return true };
-            leaving.add(&mut shelf, victim, Cause::Evicted);
+            leaving.add(victim);
         }
     }
 }

@@ -4,19 +4,20 @@
 use cache_policy::{Newcomer, Policy};
 use hashbrown::HashTable;
 
-use crate::Address;
-use crate::entry::{Back, Entry, Front, Halves};
+use crate::entry::{Admission, Back, Front, Home, Notes, Parts};
 use crate::index::Index;
 use crate::slots::{Slots, push_sparingly};
 use crate::tally::Tally;
 use crate::wheel::Wheel;
+use crate::{Address, Cause, Groups, Left, Meta};
 
 /// Entries in slots; table, index, wheel and policy all speak of slots.
 #[derive(Debug)]
 pub(crate) struct Shelf<K, V, P> {
     table: HashTable<u32>,
     fronts: Slots<Front<K, V>>,
-    /// As many as fronts.
+    /// As many as fronts, and so the backs.
+    notes: Vec<Notes>,
     backs: Vec<Back>,
     free: Vec<u32>,
     policy: P,
@@ -43,6 +44,7 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         Self {
             table: HashTable::with_capacity(expected),
             fronts: Slots::with_capacity(expected),
+            notes: Vec::with_capacity(expected),
             backs: Vec::with_capacity(expected),
             free: Vec::new(),
             policy,
@@ -83,13 +85,24 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         found.map(|front| (slot, front))
     }
 
-    /// The half behind a slot that has been given out at some time.
+    /// The notes of a slot that has been given out at some time.
+    #[inline]
+    pub(crate) fn notes(&self, slot: u32) -> &Notes {
+        &self.notes[slot as usize]
+    }
+
+    /// The back of a slot that has been given out at some time.
     pub(crate) fn back(&self, slot: u32) -> &Back {
         &self.backs[slot as usize]
     }
 
-    pub(crate) fn get(&self, slot: u32) -> Option<Halves<'_, K, V>> {
-        Some(Halves { front: self.fronts.get(slot)?, back: self.back(slot) })
+    pub(crate) fn get(&self, slot: u32) -> Option<Parts<'_, K, V>> {
+        Some(self.parts(slot, self.fronts.get(slot)?))
+    }
+
+    /// All parts of the entry in a slot whose front was found.
+    pub(crate) fn parts<'a>(&'a self, slot: u32, front: &'a Front<K, V>) -> Parts<'a, K, V> {
+        Parts { front, notes: self.notes(slot), back: self.back(slot) }
     }
 
     /// The epoch of a stray.
@@ -98,57 +111,74 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         self.strays.find(spread(slot), |stray| stray.0 == slot).map(|stray| stray.1)
     }
 
-    /// The key must not be there. `stray`: its epoch, if the fence knows another.
-    pub(crate) fn put(&mut self, mut entry: Entry<K, V>, at: &Address, stray: Option<u64>) {
+    /// The key must not be there. `meta` loses its groups.
+    ///
+    /// Inlined, as is all on the way of an insert: what passes through memory in between is read back before it has
+    /// arrived, in other portions than it was written, and the processor waits.
+    #[inline(always)]
+    pub(crate) fn put(
+        &mut self,
+        (key, value): (K, V),
+        at: &Address,
+        meta: &mut Meta,
+        admission: Admission,
+        bytes: u64,
+    ) {
         let slot = self.free.pop().unwrap_or_else(|| {
+            push_sparingly(&mut self.notes, Notes::default());
             push_sparingly(&mut self.backs, Back::default());
             self.fronts.push()
         });
-        if let Some(epoch) = stray {
-            entry.front.home.set_stray();
-            self.strays.insert_unique(spread(slot), (slot, epoch), |stray| spread(stray.0));
-        }
-        let (hash, deadline) = (at.hash(), entry.front.times.hard_expiry());
-        let bytes = entry.halves().bytes();
-        let weight = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let (hash, deadline) = (at.hash(), meta.hard_expiry);
+        self.fronts.set(slot, Front::new(key, value, admission, deadline));
+        self.notes[slot as usize] = Notes::new(meta);
+        let back = &mut self.backs[slot as usize];
+        back.hash = hash;
+        back.groups = std::mem::take(&mut meta.groups);
+        back.weight = meta.weight;
+        back.home = Home::new(at);
         self.bytes += bytes;
-        self.fronts.set(slot, entry.front);
-        self.backs[slot as usize] = entry.back;
         let backs = &self.backs;
         self.table.insert_unique(hash, slot, |&slot| hash_of(backs, slot));
         if at.is_variant() {
             self.index.add(slot, at.resource());
         }
+        if admission.stray {
+            self.strays.insert_unique(spread(slot), (slot, meta.origin.epoch), |stray| spread(stray.0));
+        }
         self.wheel.schedule(slot, deadline);
+        let weight = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.policy.inserted(slot, Newcomer { hash, weight, deadline });
     }
 
     /// Takes an entry out, for any reason but eviction.
-    pub(crate) fn take(&mut self, slot: u32) -> Option<Entry<K, V>> {
-        let entry = self.unlink(slot)?;
-        self.policy.removed(slot, entry.back.hash);
-        Some(entry)
+    pub(crate) fn take(&mut self, slot: u32, cause: Cause) -> Option<Left<K, V>> {
+        let hash = self.backs.get(slot as usize)?.hash;
+        let left = self.unlink(slot, cause)?;
+        self.policy.removed(slot, hash);
+        Some(left)
     }
 
     /// Takes out whom the policy names.
-    pub(crate) fn evict(&mut self) -> Option<Entry<K, V>> {
+    #[inline(always)]
+    pub(crate) fn evict(&mut self) -> Option<Left<K, V>> {
         let backs = &self.backs;
         let slot = self.policy.evict(&|slot| hash_of(backs, slot))?;
-        let entry = self.unlink(slot);
-        debug_assert!(entry.is_some(), "the policy named a slot that holds nothing");
-        entry
+        let left = self.unlink(slot, Cause::Evicted);
+        debug_assert!(left.is_some(), "the policy named a slot that holds nothing");
+        left
     }
 
     /// Takes out one entry whose hard expiry is at or before `now`; looks at no more than `steps` entries.
     #[inline]
-    pub(crate) fn expire(&mut self, now: u64, steps: &mut usize) -> Option<Entry<K, V>> {
+    pub(crate) fn expire(&mut self, now: u64, steps: &mut usize) -> Option<Left<K, V>> {
         if self.wheel.is_quiet(now) {
             return None;
         }
         let fronts = &self.fronts;
-        let deadline = |slot| fronts.get(slot).map_or(0, |front| front.times.hard_expiry());
+        let deadline = |slot| fronts.get(slot).map_or(0, |front| front.hard_expiry());
         let slot = self.wheel.due(now, steps, deadline)?;
-        self.take(slot)
+        self.take(slot, Cause::Expired)
     }
 
     /// Takes out one entry that is dead by flush or stamp. One walk over the slots follows each change of the
@@ -157,8 +187,8 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         &mut self,
         version: u64,
         steps: &mut usize,
-        alive: impl Fn(Halves<'_, K, V>) -> bool,
-    ) -> Option<Entry<K, V>> {
+        alive: impl Fn(Parts<'_, K, V>) -> bool,
+    ) -> Option<Left<K, V>> {
         if self.walk.next == 0 {
             if self.walk.completed == version {
                 return None;
@@ -170,7 +200,7 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
             let slot = self.walk.next as u32;
             self.walk.next += 1;
             if self.get(slot).is_some_and(|entry| !alive(entry)) {
-                return self.take(slot);
+                return self.take(slot, Cause::Invalidated);
             }
         }
         if self.walk.next >= self.backs.len() {
@@ -182,7 +212,7 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
     /// The slots of a resource: its variants, and its key without parameters.
     pub(crate) fn slots_of(&self, resource: u64) -> Vec<u32> {
         let bare = self.table.iter_hash(resource).copied().filter(|&slot| {
-            self.get(slot).is_some_and(|entry| !entry.front.home.is_variant() && entry.back.hash == resource)
+            self.get(slot).is_some_and(|entry| !entry.back.home.is_variant() && entry.back.hash == resource)
         });
         self.index.slots(resource).chain(bare).collect()
     }
@@ -192,29 +222,32 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         self.index.resource_of(slot).unwrap_or_else(|| self.back(slot).hash)
     }
 
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (u32, Halves<'_, K, V>)> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (u32, Parts<'_, K, V>)> {
         (0..self.backs.len() as u32).filter_map(|slot| Some((slot, self.get(slot)?)))
     }
 
-    fn unlink(&mut self, slot: u32) -> Option<Entry<K, V>> {
+    #[inline(always)]
+    fn unlink(&mut self, slot: u32, cause: Cause) -> Option<Left<K, V>> {
         let front = self.fronts.take(slot)?;
-        let back = std::mem::take(&mut self.backs[slot as usize]);
-        if let Ok(place) = self.table.find_entry(back.hash, |&other| other == slot) {
+        let back = &mut self.backs[slot as usize];
+        let (hash, bytes, variant) = (back.hash, back.bytes::<K, V>(), back.home.is_variant());
+        back.groups = Groups::default();
+        if let Ok(place) = self.table.find_entry(hash, |&other| other == slot) {
             place.remove();
         }
-        if front.home.is_variant() {
+        if variant {
             self.index.remove(slot);
         }
-        if front.home.is_stray()
+        if front.is_stray()
             && let Ok(stray) = self.strays.find_entry(spread(slot), |stray| stray.0 == slot)
         {
             stray.remove();
         }
         self.wheel.cancel(slot);
-        let entry = Entry { front, back };
-        self.bytes -= entry.halves().bytes();
+        self.bytes -= bytes;
+        self.tally.left(cause);
         self.free.push(slot);
-        Some(entry)
+        Some(Left { key: front.key, value: front.value, cause, bytes })
     }
 
     /// Panics, saying what, if an invariant is broken.
@@ -226,13 +259,13 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         for (slot, entry) in self.entries() {
             let found = self.find(entry.back.hash, |key| *key == entry.front.key).map(|(slot, _)| slot);
             assert_eq!(found, Some(slot), "table: slot {slot} is not found by its key");
-            let variant = entry.front.home.is_variant();
+            let variant = entry.back.home.is_variant();
             assert_eq!(self.index.resource_of(slot).is_some(), variant, "index: slot {slot}");
             variants += usize::from(variant);
-            let waits = entry.front.times.hard_expiry() != u64::MAX;
+            let waits = entry.front.hard_expiry() != u64::MAX;
             assert_eq!(self.wheel.is_scheduled(slot), waits, "wheel: slot {slot}");
             mortal += usize::from(waits);
-            let stray = entry.front.home.is_stray();
+            let stray = entry.front.is_stray();
             assert_eq!(self.stray_epoch(slot).is_some(), stray, "strays: slot {slot}");
             strays += usize::from(stray);
             bytes += entry.bytes();
@@ -246,7 +279,7 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
             "slots: a free one has groups"
         );
         assert_eq!(self.index.validate(), variants, "index: count");
-        let deadline = |slot| self.fronts.get(slot).map_or(0, |front| front.times.hard_expiry());
+        let deadline = |slot| self.fronts.get(slot).map_or(0, |front| front.hard_expiry());
         assert_eq!(self.wheel.validate(deadline), mortal, "wheel: count");
         assert_eq!(self.strays.len(), strays, "strays: count");
         assert_eq!(self.policy.residents(), count, "policy: count of residents");

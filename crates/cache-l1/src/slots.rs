@@ -35,10 +35,12 @@ impl<T> Slots<T> {
     }
 
     /// Into a place that was given out.
+    #[inline(always)]
     pub(crate) fn set(&mut self, slot: u32, value: T) {
         self.blocks[slot as usize / BLOCK].0[slot as usize % BLOCK] = Some(value);
     }
 
+    #[inline(always)]
     pub(crate) fn take(&mut self, slot: u32) -> Option<T> {
         self.blocks.get_mut(slot as usize / BLOCK)?.0[slot as usize % BLOCK].take()
     }

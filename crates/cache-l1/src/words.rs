@@ -115,8 +115,9 @@ impl Deref for Groups {
 /// What the tier must know about a value to keep it. All times are logical milliseconds of the caller's
 /// clock.
 ///
-/// Times are kept as distances of at most 49 days from `born`. Those farther away are cut: the entry expires and is
-/// due for refresh earlier, and counts as older. `u64::MAX` stays what it is.
+/// `load_start` and `soft_expiry` are kept as distances of less than 49 days from `born`. What is farther away is cut:
+/// due for refresh earlier, loaded earlier. So is a soft expiry before `born` or a start after it. `u64::MAX` and 0 stay
+/// what they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
     /// What the value reflects: the position captured *before* it was read, or that of the write which made

@@ -1,5 +1,7 @@
 //! What the benchmarks share: nodes, and rounds whose medians are compared side by side.
 
+pub mod simulate;
+
 use std::sync::Arc;
 
 use cache_bus::Transport;

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask ci`, `test`, `bench`, `it`, `tidy`.
+//! The project's own commands: `cargo xtask ci`, `test`, `bench`, `simulate`, `it`, `tidy`.
 
 mod redis_server;
 mod steps;
@@ -6,7 +6,7 @@ mod tidy;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use steps::{Command, Step};
 
@@ -40,8 +40,21 @@ enum Task {
         /// Fewer samples: enough to see that it works, not to quote.
         #[arg(long)]
         short: bool,
+        /// For `l1`: one JSON array instead of a table, and nothing else on the standard output.
+        #[arg(long)]
+        json: bool,
+        /// For `l1`: instructions instead of time; needs valgrind.
+        #[arg(long)]
+        instructions: bool,
         /// Arguments for the benchmark itself.
         #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Replays a trace of requests against every policy and peer; `--help` tells its options.
+    #[command(disable_help_flag = true)]
+    Simulate {
+        /// For example `--trace requests.txt`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
     /// The rules of the house that no compiler knows: layers, absences, documents, lengths.
@@ -49,24 +62,35 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    let steps = match Args::parse().task {
-        Task::Ci => Ok(ci()),
-        Task::Test { args } => Ok(vec![redis_step(), unit_tests("tests", &[], &args), doc_tests(&args)]),
+    run(Args::parse().task).unwrap_or_else(|error| {
+        eprintln!("{error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    let steps = match task {
+        Task::Ci => ci(),
+        Task::Test { args } => vec![redis_step(), unit_tests("tests", &[], &args), doc_tests(&args)],
         Task::It { args } => {
-            Ok(vec![redis_step(), unit_tests("tests with real servers", WITH_SERVERS, &args)])
+            vec![redis_step(), unit_tests("tests with real servers", WITH_SERVERS, &args)]
         }
-        Task::Bench { name, short, args } => known_benches()
-            .and_then(|known| bench(name.as_deref(), &known, short, &args))
-            .map(|step| vec![step]),
-        Task::Tidy => Ok(vec![tidy_step()]),
+        Task::Bench { name, short, json, instructions, mut args } => {
+            let options = [("--json", json), ("--instructions", instructions)];
+            for (option, _) in options.into_iter().filter(|(_, given)| *given) {
+                ensure!(name.as_deref() == Some("l1"), "{option} is for `cargo xtask bench l1`");
+                args.push(option.to_owned());
+            }
+            let command = bench(name.as_deref(), &known_benches()?, short, &args)?;
+            if json {
+                return command.run_as_is();
+            }
+            vec![Step::command("benchmarks", command)]
+        }
+        Task::Simulate { args } => return simulate(&args)?.run_as_is(),
+        Task::Tidy => vec![tidy_step()],
     };
-    match steps.and_then(|steps| steps::run(&steps)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    steps::run(&steps).map(|()| ExitCode::SUCCESS)
 }
 
 /// The crates whose tests start servers.
@@ -142,7 +166,7 @@ fn names_packages(args: &[String]) -> bool {
 }
 
 /// All benchmarks are named one by one: the library's empty test harness would not know their options.
-fn bench(name: Option<&str>, known: &[String], short: bool, args: &[String]) -> Result<Step> {
+fn bench(name: Option<&str>, known: &[String], short: bool, args: &[String]) -> Result<Command> {
     let names: Vec<&str> = match name {
         Some(name) if known.iter().any(|known| known == name) => vec![name],
         Some(name) => bail!("there is no benchmark {name:?}; there are: {}", known.join(", ")),
@@ -155,7 +179,15 @@ fn bench(name: Option<&str>, known: &[String], short: bool, args: &[String]) -> 
         command.push(short.then_some("--quick"));
         command.push(args.iter().map(String::as_str));
     }
-    Ok(Step::command("benchmarks", command))
+    Ok(command)
+}
+
+fn simulate(args: &[String]) -> Result<Command> {
+    let manifest = steps::root()?.join("Cargo.toml").display().to_string();
+    let mut command = Command::cargo(["run", "--release", "--manifest-path", manifest.as_str()]);
+    command.push(["-p", "edgecache-benches", "--bin", "simulate", "--"]);
+    command.push(args.iter().map(String::as_str));
+    Ok(command)
 }
 
 fn known_benches() -> Result<Vec<String>> {
@@ -190,12 +222,14 @@ mod tests {
     #[test]
     fn a_benchmark_is_named_and_shortened() {
         let known = ["hit", "propagation"].map(str::to_owned);
-        let line = |name, short, args: &[String]| bench(name, &known, short, args).map(|step| step.repeat());
+        let of = |name, short, args: &[String]| {
+            bench(name, &known, short, args).map(|command| line(&Step::command("b", command)))
+        };
         let all = "cargo bench -p edgecache-benches --bench hit --bench propagation";
-        assert_eq!(line(None, false, &[]).unwrap(), all);
-        let short = line(Some("hit"), true, &["l1".to_owned()]).unwrap();
+        assert_eq!(of(None, false, &[]).unwrap(), all);
+        let short = of(Some("hit"), true, &["l1".to_owned()]).unwrap();
         assert_eq!(short, "cargo bench -p edgecache-benches --bench hit -- --quick l1");
-        assert!(line(Some("hti"), false, &[]).unwrap_err().to_string().contains("hit, propagation"));
+        assert!(of(Some("hti"), false, &[]).unwrap_err().to_string().contains("hit, propagation"));
     }
 
     #[test]
@@ -204,6 +238,20 @@ mod tests {
         Args::command().debug_assert();
         assert!(Args::try_parse_from(["xtask", "test", "-p", "cache-l1"]).is_ok());
         assert!(Args::try_parse_from(["xtask", "bench", "hit", "--short", "--", "--noplot"]).is_ok());
+        assert!(Args::try_parse_from(["xtask", "bench", "l1", "--json", "--", "get"]).is_ok());
         assert!(Args::try_parse_from(["xtask", "publish"]).is_err());
+    }
+
+    #[test]
+    fn the_arguments_of_simulate_are_its_own() {
+        for args in [&["--trace", "t", "--json"][..], &["--help"], &["--all", "traces"]] {
+            let typed = ["xtask", "simulate"].iter().chain(args).copied();
+            let Task::Simulate { args: passed } = Args::try_parse_from(typed).unwrap().task else {
+                panic!("another task");
+            };
+            assert_eq!(passed, args);
+        }
+        let command = simulate(&["--trace".to_owned(), "a b".to_owned()]).unwrap();
+        assert!(line(&Step::command("s", command)).ends_with("--bin simulate -- --trace 'a b'"));
     }
 }

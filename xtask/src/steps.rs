@@ -1,6 +1,7 @@
 //! Steps: run one after the other, each with its time, until one fails.
 
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -38,6 +39,16 @@ impl Command {
         let status = command.status().with_context(|| format!("cannot start {}", self.program))?;
         ensure!(status.success(), "{} ended with {status}", self.program);
         Ok(())
+    }
+
+    /// Runs it where the caller is and passes its exit code on; prints nothing itself.
+    pub(crate) fn run_as_is(&self) -> Result<ExitCode> {
+        let mut command = std::process::Command::new(&self.program);
+        let status = command.args(&self.args).envs(self.env.iter().cloned()).status();
+        let status = status.with_context(|| format!("cannot start {}", self.program))?;
+        // Without a code it was a signal.
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
     }
 
     /// The line to type for it.

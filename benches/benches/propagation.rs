@@ -16,6 +16,8 @@ use cache_redis::{RedisConfig, RedisStore, RedisTransport};
 use cache_testkit::RedisServer;
 use cache_tiered::{NamespaceSettings, Observer, TieredCache};
 use edgecache_benches::{Value, median, node, now, quantile, quick, rounds, value};
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, gettid, sched_setaffinity};
 use tokio::sync::{mpsc, oneshot};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -80,6 +82,14 @@ async fn other_side(
     Ok(())
 }
 
+/// Keeps a thread, or the first thread of a process, on one core. On a machine with one core it stays there.
+fn pin(id: u32, core: usize) -> anyhow::Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core % std::thread::available_parallelism()?.get());
+    let pid = Pid::from_raw(id.try_into()?).ok_or_else(|| anyhow::anyhow!("no process {id}"))?;
+    Ok(sched_setaffinity(Some(pid), &cores)?)
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let server = RedisServer::start();
@@ -91,15 +101,25 @@ async fn main() -> anyhow::Result<()> {
     let (told, mut applied) = mpsc::channel(64);
     let (pushed, mut received) = mpsc::channel::<Instant>(64);
     let (ready, is_ready) = oneshot::channel();
+    let (id, b_thread) = std::sync::mpsc::channel();
     let (stop, stopped) = oneshot::channel();
     let other = other_side(config.clone(), client.clone(), told, pushed, ready, stopped);
     let thread = std::thread::spawn(move || -> anyhow::Result<()> {
+        id.send(gettid().as_raw_nonzero().get().unsigned_abs())?;
         tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(other)
     });
     let b = is_ready.await?;
+    let b_thread = b_thread.recv()?;
     let on_b = b.namespace::<Value>("bench")?;
     let mut publisher = client.get_multiplexed_async_connection().await?;
     let payload = vec![7_u8; wire::HINT_PREFIX_BYTES + 110];
+
+    // Each side has a core of its own, as nodes do; the server shares that of the writer, which waits for it anyway.
+    // Otherwise it is mostly the scheduler's choice of a core for the receiver that is measured.
+    let server_pid = server.pid().ok_or_else(|| anyhow::anyhow!("the server is gone"))?;
+    pin(server_pid, 0)?;
+    pin(std::process::id(), 0)?;
+    pin(b_thread, 1)?;
 
     let samples = if quick() { 100 } else { 3_000 };
     let key = bench.key("the-key")?;

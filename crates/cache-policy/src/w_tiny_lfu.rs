@@ -3,7 +3,7 @@
 //! Software Cache Management", Middleware 2018.
 //!
 //! Newcomers go into a *window*, an LRU list. Who falls out of it meets the victim of the main part: the one
-//! that a sketch saw more often of late stays. Main is a segmented LRU: newcomers are on *probation*, a hit
+//! that a sketch saw clearly more often of late stays. Main is a segmented LRU: newcomers are on *probation*, a hit
 //! makes them *protected* (four fifths of main), and the oldest protected fall back on probation.
 //!
 //! How large the window should be depends on the traffic: large for recency, small for frequency. Hill
@@ -68,7 +68,7 @@ impl WTinyLfu {
             queues: [Ends::EMPTY; QUEUES],
             weights: [0; QUEUES],
             places: Vec::with_capacity(capacity_hint),
-            sketch: Sketch::new(),
+            sketch: Sketch::new(capacity_hint),
             buffer: HitBuffer::new(),
             climber: Climber::default(),
             lost: AtomicU32::new(0),
@@ -180,7 +180,8 @@ impl Policy for WTinyLfu {
             }
             let Some(resident) = self.main_victim() else { break candidate };
             let count = |slot: u32| self.sketch.count(print_of(hash_of(slot)));
-            if count(candidate) > count(resident) {
+            // The candidate's count holds the access that brought it, the resident's not yet its next.
+            if count(candidate) > count(resident) + 1 {
                 self.move_to(candidate, PROBATION);
                 break resident;
             }
@@ -273,7 +274,8 @@ mod tests {
         // The window keeps one; the others go into main for lack of anyone there. Slot 9 was asked for once, as
         // the victim of main.
         hit(&mut policy, 9);
-        assert_eq!(policy.evict(&hash), Some(1), "9 was asked for twice, 1 once");
+        hit(&mut policy, 9);
+        assert_eq!(policy.evict(&hash), Some(1), "9 was asked for three times, 1 once");
         insert(&mut policy, 10);
         assert_eq!(policy.evict(&hash), Some(10), "as often as main's victim is not enough");
     }

@@ -46,7 +46,7 @@ impl Core {
             main_weight: 0,
             hits: Vec::with_capacity(capacity_hint),
             at: Vec::with_capacity(capacity_hint),
-            sketch: Sketch::new(),
+            sketch: Sketch::new(capacity_hint),
             ghost: Ghost::default(),
             heaviest: 0,
         }
@@ -133,7 +133,7 @@ impl Core {
             // Main has not its share yet: nobody has to leave it. A heavy newcomer that has just pushed others
             // out of main is not taken for that.
             let spare = self.heaviest.saturating_sub(mean);
-            if self.small_weight >= target + spare + self.weight_of(slot) && arm.duel_lead().is_some() {
+            if self.small_weight >= target + spare + self.weight_of(slot) {
                 self.pay(slot, print, true);
                 self.promote(slot);
                 continue;

@@ -28,8 +28,11 @@ use crate::{Family, Newcomer, Policy};
 const SAMPLES_MAX: usize = 64;
 /// From here on it wants to bring them to the tuner.
 const TEND_FROM: usize = 48;
-/// A sample of a removal has this bit set; the bit of the hash itself is given up.
-const REMOVAL: u64 = 1;
+/// In a sample: what happened, in two bits that the hash gives up.
+const KIND: u64 = 3;
+const MISS: u64 = 0;
+const HIT: u64 = 1;
+const REMOVAL: u64 = 2;
 
 /// Makes the cores of one cache around one tuner.
 #[derive(Debug)]
@@ -127,12 +130,12 @@ impl Policy for Auto {
     #[inline]
     fn touched(&self, slot: u32, hash: u64) -> bool {
         self.core.touched(slot);
-        self.is_sampled(hash) && self.samples.push(hash & !REMOVAL)
+        self.is_sampled(hash) && self.samples.push(hash & !KIND | HIT)
     }
 
     fn inserted(&mut self, slot: u32, newcomer: Newcomer) {
         if self.is_sampled(newcomer.hash) {
-            self.sample(newcomer.hash & !REMOVAL);
+            self.sample(newcomer.hash & !KIND | MISS);
         }
         let arm = Arm::of_index(usize::from(self.shared.arm.load(Relaxed)));
         self.core.inserted(slot, print_of(newcomer.hash), newcomer.weight, arm);
@@ -140,7 +143,7 @@ impl Policy for Auto {
 
     fn removed(&mut self, slot: u32, hash: u64) {
         if self.is_sampled(hash) {
-            self.sample(hash | REMOVAL);
+            self.sample(hash & !KIND | REMOVAL);
         }
         self.core.removed(slot, print_of(hash));
     }
@@ -167,8 +170,11 @@ impl Policy for Auto {
             if (sample >> SAMPLE_SHIFT) & self.mask != 0 {
                 continue;
             }
-            let print = print_of(sample & !REMOVAL);
-            if sample & REMOVAL == 0 { tuner.access(print) } else { tuner.remove(print) }
+            let print = print_of(sample & !KIND);
+            match sample & KIND {
+                REMOVAL => tuner.remove(print),
+                kind => tuner.access(print, kind == HIT),
+            }
         }
         self.shared.mask.store(self.mask, Relaxed);
         self.shared.arm.store(tuner.arm() as u8, Relaxed);
@@ -208,5 +214,96 @@ impl Samples {
 
     fn get(&mut self, index: usize) -> u64 {
         *self.hashes[index].get_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::{self, mix};
+
+    #[test]
+    fn keeps_the_contract() {
+        contract::check(Auto::new);
+    }
+
+    /// A store of several shards whose bound is shared; says how many hits there were.
+    fn hits(
+        family: &AutoFamily,
+        shards: usize,
+        entries_max: usize,
+        keys: impl Iterator<Item = u64>,
+    ) -> usize {
+        struct Shard {
+            policy: Auto,
+            slots: std::collections::HashMap<u64, u32>,
+            keys: Vec<u64>,
+        }
+        let shard = |_| Shard { policy: family.member(8), slots: Default::default(), keys: Vec::new() };
+        let mut all: Vec<Shard> = (0..shards).map(shard).collect();
+        let mut hits = 0;
+        for key in keys {
+            let hash = mix(key + 1);
+            let Shard { policy, slots, keys } = &mut all[(hash >> 40) as usize % shards];
+            if let Some(&slot) = slots.get(&key) {
+                hits += 1;
+                if policy.touched(slot, hash) {
+                    policy.tend();
+                }
+                continue;
+            }
+            let slot = if keys.len() < entries_max / shards {
+                keys.push(key);
+                keys.len() as u32 - 1
+            } else {
+                let victim = policy.evict(&|slot| mix(keys[slot as usize] + 1)).expect("full");
+                slots.remove(&keys[victim as usize]);
+                keys[victim as usize] = key;
+                victim
+            };
+            slots.insert(key, slot);
+            policy.inserted(slot, Newcomer { hash, weight: 1, deadline: u64::MAX });
+        }
+        hits
+    }
+
+    /// Each key twice, half a cache of 2,000 apart, then never: frequency says nothing, recency all.
+    fn twice_and_never(step: u64) -> u64 {
+        if step.is_multiple_of(2) { step } else { step.saturating_sub(1_001) }
+    }
+
+    #[test]
+    fn shards_learn_recency_together() {
+        for shards in [1, 8] {
+            let family = AutoFamily::new(2_000);
+            let hits = hits(&family, shards, 2_000, (0..200_000).map(twice_and_never));
+            assert!(hits > 80_000, "{hits} of 100,000 with {shards} shards");
+        }
+    }
+
+    #[test]
+    fn a_loop_is_held_as_far_as_there_is_room() {
+        let family = AutoFamily::new(2_000);
+        let hits = hits(&family, 4, 2_000, (0..100_000).map(|step| step % 4_000));
+        assert!(hits > 43_000, "{hits} of 50,000 that are possible");
+    }
+
+    #[test]
+    fn it_follows_when_the_traffic_changes() {
+        let family = AutoFamily::new(2_000);
+        let all = (0..150_000).map(twice_and_never).chain((0..150_000).map(|step| 1_000_000 + step % 4_000));
+        let hits = hits(&family, 4, 2_000, all);
+        assert!(hits > 115_000, "{hits} of 150,000 that are possible");
+    }
+
+    #[test]
+    fn a_bound_in_bytes_is_found_out() {
+        // Told a million entries, really 2,000.
+        let family = AutoFamily::new(1_000_000);
+        let mask = family.shared.mask.load(Relaxed);
+        hits(&family, 4, 2_000, (0..200_000).map(|step| step % 5_000));
+        let entries_max = family.shared.tuner.lock().expect("sound").entries_max();
+        assert!((1_700..=2_000).contains(&entries_max), "{entries_max}");
+        assert!(family.shared.mask.load(Relaxed) < mask);
     }
 }

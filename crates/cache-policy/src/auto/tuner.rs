@@ -2,38 +2,61 @@
 //!
 //! Only keys whose hash falls into one of 2^k classes are looked at, in caches smaller by the same factor:
 //! Waldspurger, Saemundsson, Ahmad and Park, "Cache Modeling and Optimization using Miniature Simulations",
-//! USENIX ATC 2017. All four see the same sample, so their differences are far less noisy than their hit
-//! ratios.
+//! USENIX ATC 2017. All four see the same sample. Two arms are compared over the accesses on which they differ
+//! only (McNemar, "Note on the Sampling Error of the Difference Between Correlated Proportions or
+//! Percentages", Psychometrika 1947): a lead counts if it is large against the root of their number.
+//!
+//! A miniature has lived under its arm from birth, while the real cache took over what another arm left in its
+//! queues and may be unable to come to the same place. So the arm that rules must keep what its miniature
+//! promises, else it is barred for a while.
 
 use super::arms::Arm;
 use super::miniature::Miniature;
 
 /// A miniature has so many entries, and less than twice as many.
 const MINIATURE_MIN: usize = 256;
-/// Sampled accesses in an epoch, at least.
-const EPOCH_MIN: usize = 64;
-/// What is left of scores and their weight after an epoch.
-const MEMORY: f64 = 0.9;
-/// The lead that an arm needs, in units of the square root of the samples behind the scores.
-const MARGIN: f64 = 0.5;
+/// Parts of a miniature's entries that are the sampled accesses between two looks …
+const LOOKS_PER_MINIATURE: usize = 16;
+/// … of which there are so many, at least.
+const LOOK_MIN: usize = 16;
+/// What is left of the outcomes after a look.
+const MEMORY: f32 = 0.9875;
+/// The lead that an arm needs, in roots of the number of accesses on which it differs from the one that rules.
+const MARGIN: f32 = 1.5;
 /// The bar rises by this factor with each change …
-const BAR_RISES: f64 = 1.5;
-const BAR_MAX: f64 = 4.0;
-/// … and comes back to 1 by this one with each quiet epoch.
-const BAR_FALLS: f64 = 0.98;
+const BAR_RISES: f32 = 1.5;
+const BAR_MAX: f32 = 4.0;
+/// … and comes back to 1 by this one with each quiet look. Without it, phases of a loop would make two good arms
+/// alternate.
+const BAR_FALLS: f32 = 0.9975;
 
-/// Which hashes are looked at: those whose bits from 12 on are zero under the mask.
+/// An arm that took over has so many sampled accesses for each entry of a miniature to come to where its
+/// miniature is …
+const PATIENCE: usize = 4;
+/// … and is barred for so many looks if it then has not half of the hits that its miniature promises, of
+/// which there must be some.
+const BARRED_LOOKS: u16 = 2_048;
+const PROMISED_MIN: f32 = 64.0;
+
+/// Which hashes are looked at: those whose bits from here on are zero under the mask.
 pub(super) const SAMPLE_SHIFT: u32 = 12;
 
 /// Decides which arm rules.
 #[derive(Debug)]
 pub(super) struct Tuner {
     miniatures: [Miniature; 4],
-    scores: [f64; 4],
-    weight: f64,
-    bar: f64,
+    /// How often each combination of hits came, of late: bit a of the index = a hit under arm a.
+    outcomes: [f32; 16],
+    bar: f32,
     seen: usize,
-    arm: usize,
+    /// Sampled accesses since the last change.
+    ruled: usize,
+    /// Hits of its miniature since, and hits of the cache, of late.
+    promised: f32,
+    kept: f32,
+    /// By arm: looks until it may rule again.
+    barred: [u16; 4],
+    arm: Arm,
     entries_max: usize,
     halvings: u32,
 }
@@ -47,11 +70,14 @@ impl Tuner {
         let halvings = halvings_for(entries_max);
         Self {
             miniatures: Arm::ALL.map(|arm| Miniature::new(arm, entries_max >> halvings)),
-            scores: [0.0; 4],
-            weight: 0.0,
+            outcomes: [0.0; 16],
             bar: 1.0,
             seen: 0,
-            arm: Arm::START as usize,
+            ruled: 0,
+            promised: 0.0,
+            kept: 0.0,
+            barred: [0; 4],
+            arm: Arm::START,
             entries_max,
             halvings,
         }
@@ -66,8 +92,8 @@ impl Tuner {
         self.entries_max
     }
 
-    /// The cache turned out to be of another size. Miniatures of another sampling rate start empty; what was
-    /// learned stays.
+    /// The cache turned out to be of another size. Miniatures of another sampling rate start empty; the arm and
+    /// what was learned stay.
     pub(super) fn resize(&mut self, entries_max: usize) {
         let halvings = halvings_for(entries_max);
         self.entries_max = entries_max;
@@ -83,39 +109,99 @@ impl Tuner {
 
     /// The arm that rules.
     pub(super) fn arm(&self) -> Arm {
-        Arm::of_index(self.arm)
+        self.arm
     }
 
+    /// A sampled key left the real cache for another reason than eviction, so no arm would have kept it.
     pub(super) fn remove(&mut self, print: u32) {
         self.miniatures.iter_mut().for_each(|miniature| miniature.remove(print));
     }
 
-    pub(super) fn access(&mut self, print: u32) {
-        for (score, miniature) in self.scores.iter_mut().zip(&mut self.miniatures) {
-            *score += f64::from(u8::from(miniature.access(print)));
+    /// A sampled access, and whether it was a hit in the real cache.
+    pub(super) fn access(&mut self, print: u32, was_hit: bool) {
+        let mut hits = 0;
+        for (arm, miniature) in self.miniatures.iter_mut().enumerate() {
+            hits |= usize::from(miniature.access(print)) << arm;
         }
+        self.ruled += 1;
+        self.promised += f32::from(u8::from(hits >> (self.arm as usize) & 1 == 1));
+        self.kept += f32::from(u8::from(was_hit));
+        self.outcomes[hits] += 1.0;
         self.seen += 1;
-        if self.seen >= ((self.entries_max >> self.halvings) / 2).max(EPOCH_MIN) {
-            self.judge();
+        if self.seen >= ((self.entries_max >> self.halvings) / LOOKS_PER_MINIATURE).max(LOOK_MIN) {
+            self.seen = 0;
+            self.look();
         }
     }
 
-    fn judge(&mut self) {
-        self.weight += self.seen as f64;
-        self.seen = 0;
-        let mut best = self.arm;
-        for arm in 0..4 {
-            if self.scores[arm] > self.scores[best] {
-                best = arm;
+    fn look(&mut self) {
+        let broken = self.ruled > PATIENCE * (self.entries_max >> self.halvings)
+            && self.promised > PROMISED_MIN
+            && self.kept < self.promised / 2.0;
+        self.barred = self.barred.map(|looks| looks.saturating_sub(1));
+        if broken {
+            self.barred[self.arm as usize] = BARRED_LOOKS;
+        }
+        let (mut best, mut best_lead) = (self.arm, if broken { f32::NEG_INFINITY } else { 0.0 });
+        for arm in Arm::ALL {
+            if arm == self.arm || self.barred[arm as usize] > 0 {
+                continue;
+            }
+            let (wins, losses) = (self.hits_without(arm, self.arm), self.hits_without(self.arm, arm));
+            let lead = wins - losses;
+            if lead > best_lead && (broken || lead > MARGIN * self.bar * (wins + losses).sqrt()) {
+                (best, best_lead) = (arm, lead);
             }
         }
-        if self.scores[best] > self.scores[self.arm] + MARGIN * self.bar * self.weight.sqrt() {
-            self.arm = best;
-            self.bar = (self.bar * BAR_RISES).min(BAR_MAX);
-        } else {
+        if best == self.arm {
             self.bar = 1.0 + (self.bar - 1.0) * BAR_FALLS;
+        } else {
+            self.arm = best;
+            (self.ruled, self.promised, self.kept) = (0, 0.0, 0.0);
+            self.bar = (self.bar * BAR_RISES).min(BAR_MAX);
         }
-        self.scores = self.scores.map(|score| score * MEMORY);
-        self.weight *= MEMORY;
+        self.outcomes = self.outcomes.map(|count| count * MEMORY);
+        (self.promised, self.kept) = (self.promised * MEMORY, self.kept * MEMORY);
+    }
+
+    /// How often the one had a hit and the other had not.
+    fn hits_without(&self, one: Arm, other: Arm) -> f32 {
+        let has = |hits: usize, arm: Arm| (hits >> (arm as usize)) & 1 == 1;
+        let counted = self.outcomes.iter().enumerate();
+        counted.filter(|&(hits, _)| has(hits, one) && !has(hits, other)).map(|(_, count)| count).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::mix;
+    use crate::sketch::print_of;
+
+    #[test]
+    fn a_removed_key_is_a_miss_for_every_arm() {
+        let mut tuner = Tuner::new(300);
+        for key in 0..100 {
+            tuner.access(print_of(mix(key)), true);
+        }
+        (0..100).for_each(|key| tuner.remove(print_of(mix(key))));
+        let hits = |tuner: &Tuner| tuner.outcomes[1..].iter().sum::<f32>();
+        (0..100).for_each(|key| tuner.access(print_of(mix(key)), true));
+        assert_eq!(hits(&tuner), 0.0);
+        (0..100).for_each(|key| tuner.access(print_of(mix(key)), true));
+        assert!(hits(&tuner) > 90.0);
+    }
+
+    #[test]
+    fn the_sampling_rate_follows_the_size_and_what_was_learned_stays() {
+        let mut tuner = Tuner::new(1 << 20);
+        assert_eq!(tuner.mask(), (1 << 12) - 1);
+        tuner.arm = Arm::Duel;
+        tuner.resize(300);
+        assert_eq!((tuner.mask(), tuner.arm()), (0, Arm::Duel));
+        (0..1_000).for_each(|key| tuner.access(print_of(mix(key)), true));
+        tuner.resize(200);
+        (0..1_000).for_each(|key| tuner.access(print_of(mix(key)), true));
+        assert_eq!(tuner.mask(), 0);
     }
 }

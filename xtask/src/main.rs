@@ -1,5 +1,7 @@
-//! The project's own commands: `cargo xtask ci`, `test`, `bench`, `simulate`, `it`, `tidy`.
+//! The project's own commands: `cargo xtask ci`, `test`, `bench`, `simulate`, `it`, `mutants`,
+//! `tidy`.
 
+mod mutants;
 mod redis_server;
 mod steps;
 mod tidy;
@@ -57,6 +59,11 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Takes guards out of the protocol and of L1, one by one: tests must notice.
+    Mutants {
+        /// Only guards whose name contains this.
+        only: Option<String>,
+    },
     /// The rules of the house that no compiler knows: layers, absences, documents, lengths.
     Tidy,
 }
@@ -88,6 +95,7 @@ fn run(task: Task) -> Result<ExitCode> {
             vec![Step::command("benchmarks", command)]
         }
         Task::Simulate { args } => return simulate(&args)?.run_as_is(),
+        Task::Mutants { only } => return mutants::run(only.as_deref()).map(|()| ExitCode::SUCCESS),
         Task::Tidy => vec![tidy_step()],
     };
     steps::run(&steps).map(|()| ExitCode::SUCCESS)

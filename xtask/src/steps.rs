@@ -133,7 +133,7 @@ fn print_summary(summary: &[String]) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the stopwatch of the steps")]
-fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();
     let done = work();
     (done, start.elapsed())

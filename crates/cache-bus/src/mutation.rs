@@ -1,8 +1,9 @@
 //! Guards that can be taken out, to see that a test notices. See the table in the crate's documentation.
 
-/// Whether the build has the mutation of this name (`--cfg edgecache_mutation="name"`). Constant false otherwise.
+/// Whether the guard of this name is taken out: only in a build with `--cfg edgecache_mutation` whose environment names
+/// it. Constant false otherwise.
 macro_rules! mutated {
-    ($name:tt) => {
-        cfg!(edgecache_mutation = $name)
+    ($name:literal) => {
+        cfg!(edgecache_mutation) && option_env!("EDGECACHE_MUTATION") == Some($name)
     };
 }

@@ -7,7 +7,7 @@ use crate::Policy;
 /// Makes the policies of one cache: a member for each of its shards.
 ///
 /// A closure or a constructor `Fn(usize) -> impl Policy` is a family whose members know nothing of each
-/// other; that is enough for most policies. One whose members share something (as `auto` does)
+/// other; that is enough for most policies. One whose members share something (as [`Auto`](crate::Auto) does)
 /// implements the trait. One family belongs to one cache: not to be used for two.
 ///
 /// ```

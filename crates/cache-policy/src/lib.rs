@@ -7,8 +7,9 @@
 //! - [`Policy::touched`] for a hit, through `&self` under a shared lock: atomics only,
 //! - everything else through `&mut self` under its exclusive lock.
 //!
-//! What is here: [`Lru`], [`Sieve`], [`PolicyKind`] to choose by name, and [`contract`], which any other
-//! implementation runs in its own tests.
+//! What is here: eight policies, each a file with its paper cited; [`PolicyKind`] to choose by name; [`Family`],
+//! which makes one policy for each shard of a cache; and [`contract`], which any other implementation runs in
+//! its own tests.
 //!
 //! ```
 //! use cache_policy::{Newcomer, Policy, Sieve};

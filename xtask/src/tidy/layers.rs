@@ -26,6 +26,7 @@ const LAYERS: &[(&str, May)] = &[
     ("cache-events", May::These(&[])),
     ("cache-policy", May::These(&[])),
     ("cache-l1", May::These(&["cache-policy"])),
+    ("cache-policy-example", May::These(&["cache-policy", "cache-l1"])),
     ("cache-l2", May::These(&["cache-events"])),
     ("cache-bus", May::These(&["cache-events"])),
     ("cache-embedded", May::These(&["cache-l2", "cache-bus", "cache-events"])),
@@ -45,8 +46,15 @@ const LAYERS: &[(&str, May)] = &[
 ];
 
 /// Packages on which nothing above them stands.
-const BESIDE: &[&str] =
-    &["cache-testkit", "cache-sim", "cache-cli", "cache-node", "edgecache-benches", "xtask"];
+const BESIDE: &[&str] = &[
+    "cache-testkit",
+    "cache-policy-example",
+    "cache-sim",
+    "cache-cli",
+    "cache-node",
+    "edgecache-benches",
+    "xtask",
+];
 
 const RUNTIMES: &[&str] = &["tokio", "async-std", "smol", "mio", "socket2"];
 const CLOCKS: &[&str] = &["rustix", "libc", "jiff", "chrono", "time", "quanta", "coarsetime", "web-time"];

@@ -22,7 +22,9 @@ pub(super) struct Miniature {
 impl Miniature {
     pub(super) fn new(arm: Arm, entries_max: usize) -> Self {
         let table = vec![EMPTY; (entries_max.max(1) * 2).next_power_of_two()];
-        Self { core: Core::new(0), arm, entries_max, table, prints: Vec::new(), free: Vec::new() }
+        // All at once: hits of the cache may end up here, and they allocate nothing.
+        let (prints, free) = (Vec::with_capacity(entries_max), Vec::with_capacity(entries_max));
+        Self { core: Core::new(entries_max), arm, entries_max, table, prints, free }
     }
 
     /// The arm may change while the contents stay.

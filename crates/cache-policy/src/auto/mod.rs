@@ -293,7 +293,8 @@ mod tests {
         let family = AutoFamily::new(2_000);
         let all = (0..150_000).map(twice_and_never).chain((0..150_000).map(|step| 1_000_000 + step % 4_000));
         let hits = hits(&family, 4, 2_000, all);
-        assert!(hits > 115_000, "{hits} of 150,000 that are possible");
+        // Who stays with what suits one of the two gets 75,000 at most.
+        assert!(hits > 100_000, "{hits} of 150,000 that are possible");
     }
 
     #[test]

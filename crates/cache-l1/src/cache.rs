@@ -260,10 +260,10 @@ impl<K, V, P: Policy> L1<K, V, P> {
         K: Eq,
     {
         let mut pair = Some((key, value));
-        let mut inserted = Inserted { refused: None, left: Departed::new() };
+        let mut left = Departed::default();
         let mut newcomer = Newcomer { pair: &mut pair, meta: &mut meta, at, snapshot, now };
-        inserted.refused = self.store(&mut newcomer, &mut inserted.left);
-        inserted
+        let refused = self.store(&mut newcomer, &mut left);
+        Inserted { refused, left }
     }
 
     /// The key's value is outdated by an event: nothing loaded before this call is stored or served after it.

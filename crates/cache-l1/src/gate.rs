@@ -171,3 +171,61 @@ impl<T> Drop for Writing<'_, T> {
         self.gate.door.unlock();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// More threads than seats, so that some count themselves.
+    #[test]
+    fn many_threads_see_whole_values_and_lose_no_change() {
+        let gate = Arc::new(Gate::new((0_u64, 0_u64)));
+        std::thread::scope(|scope| {
+            for number in 0..SEATS_MAX + 16 {
+                let gate = gate.clone();
+                scope.spawn(move || {
+                    for round in 0..200 {
+                        if (number + round) % 8 == 0 {
+                            let mut both = gate.write();
+                            both.0 += 1;
+                            both.1 += 1;
+                        } else {
+                            let both = gate.read();
+                            assert_eq!(both.0, both.1);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(gate.read().0, (SEATS_MAX as u64 + 16) * 25);
+    }
+
+    #[test]
+    fn a_seat_is_given_back_when_its_thread_ends() {
+        let gate = Gate::new(());
+        let before = TAKEN.iter().filter(|taken| taken.load(Ordering::Relaxed)).count();
+        for _ in 0..4 * SEATS_MAX {
+            std::thread::scope(|scope| {
+                scope.spawn(|| drop(gate.read()));
+            });
+        }
+        let taken = TAKEN.iter().filter(|taken| taken.load(Ordering::Relaxed)).count();
+        // Other tests of this process take seats as well.
+        assert!(taken < before + SEATS_MAX / 2, "{before} before, {taken} after");
+    }
+
+    #[test]
+    fn a_read_within_a_read_of_another_gate_is_a_read() {
+        let (outer, inner) = (Gate::new(1), Gate::new(2));
+        let first = outer.read();
+        let second = inner.read();
+        assert!(outer.try_write().is_none() && inner.try_write().is_none());
+        drop(first);
+        assert!(outer.try_write().is_some() && inner.try_write().is_none());
+        assert_eq!(*second, 2);
+        drop(second);
+        assert!(inner.try_write().is_some());
+    }
+}

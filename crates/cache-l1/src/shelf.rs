@@ -130,8 +130,11 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
             self.fronts.push()
         });
         let (hash, deadline) = (at.hash(), meta.hard_expiry);
-        self.fronts.set(slot, Front::new(key, value, admission, deadline));
-        self.notes[slot as usize] = Notes::new(meta);
+        // The place first, so that nothing stands between making the front and storing it.
+        let place = self.fronts.place(slot);
+        *place = Some(Front::new(key, value, admission, deadline));
+        let notes = &mut self.notes[slot as usize];
+        *notes = Notes::new(meta);
         let back = &mut self.backs[slot as usize];
         back.hash = hash;
         back.groups = std::mem::take(&mut meta.groups);

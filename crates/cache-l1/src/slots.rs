@@ -34,10 +34,10 @@ impl<T> Slots<T> {
         self.blocks.get(slot as usize / BLOCK)?.0[slot as usize % BLOCK].as_ref()
     }
 
-    /// Into a place that was given out.
+    /// A place that was given out.
     #[inline(always)]
-    pub(crate) fn set(&mut self, slot: u32, value: T) {
-        self.blocks[slot as usize / BLOCK].0[slot as usize % BLOCK] = Some(value);
+    pub(crate) fn place(&mut self, slot: u32) -> &mut Option<T> {
+        &mut self.blocks[slot as usize / BLOCK].0[slot as usize % BLOCK]
     }
 
     #[inline(always)]

@@ -168,8 +168,7 @@ impl Door {
     /// Ends what `lock` began.
     #[inline]
     pub(crate) fn unlock(&self) {
-        let word = self.word.fetch_and(!(WRITER | SLEEPER), Ordering::SeqCst);
-        if word & SLEEPER != 0 {
+        if self.word.fetch_sub(WRITER, Ordering::SeqCst) & SLEEPER != 0 {
             self.wake();
         }
     }
@@ -209,7 +208,8 @@ impl Door {
             }
         }
         let mut sleepers = self.sleepers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        // Both marks are taken away together, so whoever sees both is seen by an unlock yet to come.
+        // Who sees both marks under the lock is woken: by the writer that has the word, or by an earlier one that is
+        // about to take the second mark away and wake all.
         while self.word.load(Ordering::Relaxed) & (WRITER | SLEEPER) == WRITER | SLEEPER {
             sleepers = self.opened.wait(sleepers).unwrap_or_else(|poisoned| poisoned.into_inner());
         }
@@ -217,6 +217,7 @@ impl Door {
 
     #[cold]
     fn wake(&self) {
+        self.word.fetch_and(!SLEEPER, Ordering::SeqCst);
         // Whoever looked at the word before it changed is asleep once this is granted.
         drop(self.sleepers.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
         self.opened.notify_all();

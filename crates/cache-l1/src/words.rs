@@ -1,10 +1,8 @@
 //! The words of this tier: where an entry lives, where its value comes from, what a hit tells, what left and
 //! why.
 
-use std::ops::Deref;
+use std::ops::{Deref, Index};
 use std::sync::Arc;
-
-use smallvec::SmallVec;
 
 /// Where a key lives. The caller hashes once; the tier never hashes a key.
 ///
@@ -218,43 +216,78 @@ pub struct Left<K, V> {
     pub bytes: u64,
 }
 
-/// Entries that left together. One or two, as most inserts let go, take no allocation.
+/// Entries that left together. One takes no allocation, and most inserts let go of no more.
 #[derive(Debug)]
-pub struct Departed<K, V>(SmallVec<[Left<K, V>; 2]>);
+pub struct Departed<K, V> {
+    first: Option<Left<K, V>>,
+    others: Vec<Left<K, V>>,
+}
 
 impl<K, V> Departed<K, V> {
-    pub(crate) fn new() -> Self {
-        Self(SmallVec::new())
+    #[inline(always)]
+    pub(crate) fn push(&mut self, left: Left<K, V>) {
+        if self.first.is_none() {
+            self.first = Some(left);
+        } else {
+            self.push_other(left);
+        }
     }
 
-    pub(crate) fn push(&mut self, left: Left<K, V>) {
-        self.0.push(left);
+    #[cold]
+    fn push_other(&mut self, left: Left<K, V>) {
+        self.others.push(left);
+    }
+
+    /// How many.
+    #[inline]
+    pub fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.others.len()
+    }
+
+    /// Whether nothing left.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// In the order in which they left.
+    pub fn iter(&self) -> impl Iterator<Item = &Left<K, V>> {
+        self.first.iter().chain(&self.others)
     }
 }
 
-impl<K, V> Deref for Departed<K, V> {
-    type Target = [Left<K, V>];
+impl<K, V> Default for Departed<K, V> {
+    fn default() -> Self {
+        Self { first: None, others: Vec::new() }
+    }
+}
 
-    fn deref(&self) -> &[Left<K, V>] {
-        &self.0
+impl<K, V> Index<usize> for Departed<K, V> {
+    type Output = Left<K, V>;
+
+    /// Panics if there are not so many.
+    fn index(&self, index: usize) -> &Left<K, V> {
+        match (index, &self.first) {
+            (0, Some(first)) => first,
+            _ => &self.others[index.wrapping_sub(1)],
+        }
     }
 }
 
 impl<K, V> IntoIterator for Departed<K, V> {
     type Item = Left<K, V>;
-    type IntoIter = smallvec::IntoIter<[Left<K, V>; 2]>;
+    type IntoIter = std::iter::Chain<std::option::IntoIter<Left<K, V>>, std::vec::IntoIter<Left<K, V>>>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        self.first.into_iter().chain(self.others)
     }
 }
 
 impl<'a, K, V> IntoIterator for &'a Departed<K, V> {
     type Item = &'a Left<K, V>;
-    type IntoIter = std::slice::Iter<'a, Left<K, V>>;
+    type IntoIter = std::iter::Chain<std::option::Iter<'a, Left<K, V>>, std::slice::Iter<'a, Left<K, V>>>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.iter()
+        self.first.iter().chain(&self.others)
     }
 }
 

@@ -38,6 +38,10 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) fn new(capacity_hint: usize) -> Self {
+        let mut ghost = Ghost::default();
+        if capacity_hint > 0 {
+            ghost.fit(capacity_hint);
+        }
         Self {
             links: Links::new(capacity_hint),
             small: Ends::EMPTY,
@@ -47,7 +51,7 @@ impl Core {
             hits: Vec::with_capacity(capacity_hint),
             at: Vec::with_capacity(capacity_hint),
             sketch: Sketch::new(capacity_hint),
-            ghost: Ghost::default(),
+            ghost,
             heaviest: 0,
         }
     }

@@ -30,6 +30,7 @@ use crate::entry::{Admission, Home, Parts, overhead_bytes};
 use crate::gate::Gate;
 use crate::room::Newcomer;
 use crate::shelf::Shelf;
+use crate::watch::Watch;
 use crate::{
     Address, Cause, Departed, Facts, Fence, Groups, Hit, Inserted, Left, Meta, Origin, Refusal, Snapshot,
     Stats,
@@ -75,6 +76,7 @@ pub struct L1<K, V, P = Box<dyn Policy>> {
     pub(crate) budget: Budget,
     /// Shard where the next sweep begins.
     sweep_next: AtomicUsize,
+    pub(crate) watch: Watch,
 }
 
 /// By cores, so that threads rarely meet, and by size, so that a shard's share of the bound means something.
@@ -129,6 +131,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
             own_group: config.own_group,
             budget: Budget::new(entries_max, config.bytes_max),
             sweep_next: AtomicUsize::new(0),
+            watch: Watch::default(),
         }
     }
 
@@ -207,6 +210,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
+        self.watch.saw(at.hash());
         let shard = self.shard(at.resource());
         let shelf = shard.shelf.read();
         let (slot, front) = shelf.find(at.hash(), |held| held.borrow() == key)?;
@@ -505,7 +509,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
     }
 
     /// Gives back the room of one that left.
-    fn account(&self, left: Left<K, V>) -> Left<K, V> {
+    pub(crate) fn account(&self, left: Left<K, V>) -> Left<K, V> {
         self.budget.release(left.bytes);
         left
     }

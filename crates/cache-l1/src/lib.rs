@@ -50,22 +50,28 @@
 mod atomic;
 mod budget;
 mod cache;
+mod curve;
 mod entry;
 mod fence;
 mod gate;
 mod index;
+mod pressure;
 mod room;
+mod shed;
 mod shelf;
 mod slots;
 mod tally;
 mod times;
 mod turns;
+mod watch;
 mod wheel;
 mod words;
 
 pub use cache::{Config, L1};
 pub use cache_policy::{BoxedFamily, Family, Policy};
+pub use curve::{Curve, KEYS_WATCHED};
 pub use fence::{Fence, GROUPS_MAX};
+pub use pressure::{MemoryPressure, MemoryReading, PressureConfig};
 pub use words::{
     Address, Cause, Departed, Facts, Groups, Hit, Inserted, Left, Meta, Origin, Refusal, Snapshot, Stats,
 };

@@ -306,3 +306,45 @@ fn a_flush_within_an_epoch_forgets_no_stamp_and_a_new_epoch_forgets_all() {
     fence.flush(0, 6, &[(1, 1)]);
     assert!(!fence.stamped_after(0, &[1], 1) && !fence.stamped_after(0, &[2], 0));
 }
+
+#[test]
+fn shedding_takes_the_least_valuable_of_every_shard() {
+    let (l1, _) = tier(8_000, u64::MAX, Some(4));
+    for key in 0..8_000 {
+        assert!(put(&l1, key, meta(1)).stored());
+    }
+    // The policy sees a second chance for these.
+    for key in 0..4_000 {
+        assert!(l1.get(&key, &at(key), 0).is_some());
+    }
+    let left = l1.shed(2_000);
+    assert_eq!((left.len(), l1.len()), (2_000, 6_000));
+    assert!(
+        left.iter().all(|left| left.cause == Cause::Evicted && left.key >= 4_000),
+        "who was asked for stays"
+    );
+    l1.validate();
+    assert_eq!(l1.shed(usize::MAX).len(), 6_000);
+    assert!(l1.is_empty() && l1.bytes() == 0 && l1.shed(5).is_empty());
+    l1.validate();
+}
+
+#[test]
+fn a_watched_tier_counts_hits_and_misses_alike() {
+    let (l1, _) = tier(50, u64::MAX, None);
+    assert!(l1.curve(|_| ()).is_none(), "nobody watches");
+    let l1 = l1.watched(1, 1_000);
+    let mut lookups = 0;
+    for round in 0..10 {
+        for key in 0..100 {
+            lookups += 1;
+            assert_eq!(l1.get(&key, &at(key), 0).is_some(), round > 0 && key < 50);
+            if round == 0 && key < 50 {
+                assert!(put(&l1, key, meta(1)).stored());
+            }
+        }
+    }
+    let (few, enough) =
+        l1.curve(|curve| (curve.hit_ratio(90, lookups), curve.hit_ratio(110, lookups))).unwrap();
+    assert!(few.unwrap() < 0.05 && enough.unwrap() > 0.85, "{few:?} {enough:?}");
+}

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use crate::assembly::{self, Shared};
 use crate::config::NodeConfig;
 use crate::http::{self, App};
+use crate::memory::{self, Meter};
 
 /// How long requests under way may still take once the node stops.
 const GRACE: Duration = Duration::from_secs(5);
@@ -61,6 +62,11 @@ impl Node {
         let tasks = TaskTracker::new();
         if let Some(every) = app.config().health_check_every {
             tasks.spawn(watch_health(app.clone(), every, shutdown.clone()));
+        }
+        let (limit, every) = (app.config().memory_limit, app.config().memory_check_every);
+        if let Some(meter) = Meter::of_this_process(limit) {
+            info!(?meter, "watching memory");
+            tasks.spawn(memory::watch(app.cache().clone(), meter, every, shutdown.clone()));
         }
         let stopping = {
             let (app, shutdown) = (app.clone(), shutdown.clone());

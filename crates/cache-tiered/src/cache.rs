@@ -201,6 +201,10 @@ impl TieredCache {
         }
     }
 
+    pub(crate) fn spaces(&self) -> impl Iterator<Item = &Arc<dyn AnySpace>> {
+        self.core.spaces.values()
+    }
+
     fn space(&self, name: &str) -> Result<&Arc<dyn AnySpace>, NamespaceError> {
         let found = self.core.spaces.iter().find(|(namespace, _)| namespace.as_str() == name);
         found.map(|(_, space)| space).ok_or_else(|| {

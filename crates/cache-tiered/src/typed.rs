@@ -14,6 +14,7 @@ use crate::event_draft::EventDraft;
 use crate::json::JsonSpace;
 use crate::receive::LocalSpace;
 use crate::settings::NamespaceSettings;
+use crate::shed::Shed;
 use crate::space::{Cacheable, Space};
 use crate::stats::NamespaceStats;
 
@@ -24,6 +25,12 @@ pub(crate) trait AnySpace: Any + Send + Sync {
     fn stats(&self) -> NamespaceStats;
     fn add_latencies(&self, l1: &mut Histogram<u64>, l2: &mut Histogram<u64>);
     fn sweep(&self, now: u64);
+    /// Entries in L1.
+    fn l1_entries(&self) -> usize;
+    /// Bytes in L1, overhead included.
+    fn l1_bytes(&self) -> u64;
+    /// Lets entries leave L1; says how many did, and their bytes.
+    fn shed(&self, entries: usize) -> Shed;
     fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
     fn local(self: Arc<Self>) -> Arc<dyn LocalSpace>;
     fn json(self: Arc<Self>) -> Arc<dyn JsonSpace>;
@@ -51,6 +58,19 @@ impl<V: Cacheable> AnySpace for Space<V> {
 
     fn sweep(&self, now: u64) {
         drop(self.l1.sweep(now, SWEEP_BUDGET));
+    }
+
+    fn l1_entries(&self) -> usize {
+        self.l1.len()
+    }
+
+    fn l1_bytes(&self) -> u64 {
+        self.l1.bytes()
+    }
+
+    fn shed(&self, entries: usize) -> Shed {
+        let left = self.l1.shed(entries);
+        Shed { entries: left.len(), bytes: left.iter().map(|left| left.bytes).sum() }
     }
 
     fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {

@@ -33,6 +33,10 @@ pub struct NodeConfig {
     pub bus: BusConfig,
     /// How long a write is tried.
     pub write_deadline: Duration,
+    /// Bytes of memory that the process may use; `None` = what its control group allows.
+    pub memory_limit: Option<u64>,
+    /// How often the use of memory is looked at.
+    pub memory_check_every: Duration,
     /// Publish events as JSON for other services.
     pub public_channel: bool,
     /// Ask Redis for its own figures.
@@ -147,6 +151,12 @@ fn assemble(check: &mut Check<'_>, raw: &Raw) -> NodeConfig {
             "cache.write_deadline",
             MINUTE,
             duration(Duration::from_millis(100), MINUTE),
+        ),
+        memory_limit: check.read("cache.memory_limit_bytes", whole(1 << 20, 1 << 50)),
+        memory_check_every: check.get(
+            "cache.memory_check_interval",
+            MINUTE,
+            duration(Duration::from_millis(10), MINUTE),
         ),
         public_channel,
         enable_metrics: check.switch("cache.enable_metrics"),

@@ -49,6 +49,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("cache.eviction_policy", Some("sieve")),
     plain("cache.staleness_bound", Some("2s")),
     plain("cache.write_deadline", Some("5s")),
+    // Bytes of memory that the process may use; unset: what its control group allows.
+    plain("cache.memory_limit_bytes", None),
+    plain("cache.memory_check_interval", Some("5s")),
     plain("cache.body_bytes_max", Some("2097152")),
     plain("cache.enable_l1_cache", Some("true")),
     named("cache.enable_event_driven_invalidation", "CACHE_ENABLE_EVENT_DRIVEN", Some("true")),

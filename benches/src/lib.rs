@@ -1,5 +1,6 @@
 //! What the benchmarks share: nodes, and rounds whose medians are compared side by side.
 
+pub mod l1;
 pub mod simulate;
 
 use std::sync::Arc;

@@ -103,6 +103,16 @@ pub struct Replay {
 }
 
 impl Replay {
+    /// Who took part, in the order of the subjects.
+    pub fn subjects(&self) -> Vec<&'static str> {
+        // Who is missing is missing at large capacities.
+        self.rows
+            .iter()
+            .take_while(|row| row.capacity == self.rows[0].capacity)
+            .map(|row| row.subject)
+            .collect()
+    }
+
     /// The rows of each capacity.
     pub fn cells(&self) -> impl Iterator<Item = &[Row]> {
         self.rows.chunk_by(|one, other| one.capacity == other.capacity)
@@ -126,6 +136,7 @@ pub fn replay(
     let work: Vec<(usize, Capacity, &Candidate)> = sizes
         .iter()
         .flat_map(|&(entries, asked)| subjects.iter().map(move |one| (entries, asked, one)))
+        .filter(|&(entries, _, one)| entries <= one.patience_entries)
         .collect();
     let results: Vec<Mutex<Option<Result<u64>>>> = work.iter().map(|_| Mutex::new(None)).collect();
     let next = AtomicUsize::new(0);
@@ -201,6 +212,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_slow_peer_is_left_out_of_large_caches_unless_it_is_named() {
+        let trace = Trace { name: "t".into(), requests: vec![0, 1, 0], keys: 2 };
+        let capacities = [Capacity::Entries(10), Capacity::Entries(8_193)];
+        let seen = |peers: &[String]| {
+            let subjects = Subjects::chosen(&["lru".to_owned()], peers).unwrap();
+            let replay = replay(&trace, &subjects, &capacities, 0, &|| ()).unwrap();
+            replay
+                .rows
+                .iter()
+                .filter(|row| row.subject == "stretto")
+                .map(|row| row.capacity)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(seen(&[]), [10]);
+        assert_eq!(seen(&["stretto".to_owned()]), [10, 8_193]);
     }
 
     #[test]

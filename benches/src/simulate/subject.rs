@@ -48,6 +48,8 @@ pub(crate) type Maker = fn(usize, u64) -> Result<Box<dyn Subject>>;
 pub struct Candidate {
     pub(crate) name: &'static str,
     pub(crate) side: Side,
+    /// Entries up to which it is replayed unless asked for by name.
+    pub(crate) patience_entries: usize,
     kind: Kind,
 }
 
@@ -85,15 +87,18 @@ pub struct Subjects(Vec<Candidate>);
 impl Subjects {
     /// All there are.
     pub fn all() -> Self {
-        let optimum = Candidate { name: "OPT", side: Side::Optimum, kind: Kind::Optimum };
+        let patience_entries = usize::MAX;
+        let optimum = Candidate { name: "OPT", side: Side::Optimum, patience_entries, kind: Kind::Optimum };
         let ours = PolicyKind::ALL.into_iter().map(|kind| Candidate {
             name: kind.name(),
             side: if kind.name() == "auto" { Side::Auto } else { Side::Fixed },
+            patience_entries,
             kind: Kind::Ours(kind),
         });
         let peers = peers::ALL.iter().map(|&(name, make)| Candidate {
             name,
             side: Side::Peer,
+            patience_entries: if name == peers::SLOW { peers::SLOW_ENTRIES_MAX } else { patience_entries },
             kind: Kind::Peer(make),
         });
         Self([optimum].into_iter().chain(ours).chain(peers).collect())
@@ -119,7 +124,12 @@ impl Subjects {
             };
             names.is_empty() || names.iter().any(|name| name.eq_ignore_ascii_case(candidate.name))
         };
-        Ok(Self(all.0.into_iter().filter(wanted).collect()))
+        let mut chosen: Vec<Candidate> = all.0.into_iter().filter(wanted).collect();
+        if !peers.is_empty() {
+            // By name, so whatever it takes.
+            chosen.iter_mut().for_each(|candidate| candidate.patience_entries = usize::MAX);
+        }
+        Ok(Self(chosen))
     }
 
     /// Them.

@@ -18,7 +18,10 @@ const NAME_HEIGHT: i32 = 17;
 /// # Errors
 /// If there is nothing to draw.
 pub fn draw(replay: &Replay) -> Result<String> {
-    let last: Vec<&Row> = replay.cells().last().unwrap_or_default().iter().collect();
+    // The row of each subject in the largest cache that it was replayed in.
+    let subjects = replay.subjects();
+    let ends = subjects.iter().filter_map(|&subject| replay.rows.iter().rfind(|row| row.subject == subject));
+    let last: Vec<&Row> = ends.collect();
     let capacities: Vec<f64> =
         replay.cells().filter_map(|rows| Some(rows.first()?.capacity as f64)).collect();
     let (Some(&least), Some(&most)) = (capacities.first(), capacities.last()) else {
@@ -56,7 +59,7 @@ pub fn draw(replay: &Replay) -> Result<String> {
             let row = last[at];
             let style = style(row, &last);
             let curve = replay.cells().filter_map(|rows| {
-                let row = rows.get(at)?;
+                let row = rows.iter().find(|other| other.subject == row.subject)?;
                 Some((row.capacity as f64, row.hit_ratio * 100.0))
             });
             let points: Vec<(f64, f64)> = curve.collect();

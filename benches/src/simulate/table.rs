@@ -10,9 +10,12 @@ pub fn table(replay: &Replay) -> String {
         percent @ super::Capacity::Percent(_) => format!("{} ({percent})", row.capacity),
     });
     let mut lines = vec![[format!("hit ratio in %, {}", replay.trace)].into_iter().chain(head).collect()];
-    for (at, row) in cells.first().copied().unwrap_or_default().iter().enumerate() {
-        let ratios = cells.iter().filter_map(|cell| cell.get(at)).map(|row| percent(row.hit_ratio));
-        lines.push([row.subject.to_owned()].into_iter().chain(ratios).collect());
+    for subject in replay.subjects() {
+        let ratios = cells.iter().map(|cell| {
+            let row = cell.iter().find(|row| row.subject == subject);
+            row.map_or("–".to_owned(), |row| percent(row.hit_ratio))
+        });
+        lines.push([subject.to_owned()].into_iter().chain(ratios).collect());
     }
     let title = format!("{}: {} requests, {} keys\n\n", replay.trace, replay.requests, replay.keys);
     title + &markdown(&lines)
@@ -66,15 +69,15 @@ mod tests {
             side: Side::Fixed,
             asked: if capacity == 5 { Capacity::Percent(0.5) } else { Capacity::Entries(capacity) },
         };
-        let rows = vec![row(5, "lru", 0.125), row(5, "sieve", 0.2), row(9, "lru", 0.5), row(9, "sieve", 1.0)];
+        let rows = vec![row(5, "lru", 0.125), row(5, "sieve", 0.2), row(9, "lru", 0.5)];
         let text = table(&Replay { trace: "t".into(), requests: 8, keys: 1_000, rows });
         let wanted = "\
 t: 8 requests, 1000 keys
 
-| hit ratio in %, t | 5 (0.5 %) |      9 |
-|-------------------|----------:|-------:|
-| lru               |     12.50 |  50.00 |
-| sieve             |     20.00 | 100.00 |
+| hit ratio in %, t | 5 (0.5 %) |     9 |
+|-------------------|----------:|------:|
+| lru               |     12.50 | 50.00 |
+| sieve             |     20.00 |     – |
 ";
         assert_eq!(text, wanted);
     }

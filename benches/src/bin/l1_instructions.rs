@@ -1,0 +1,136 @@
+//! Instructions of the hot paths, counted by valgrind's callgrind, which must be installed.
+//!
+//! Each work is done twice, with more and with fewer repetitions; the difference by the difference of the
+//! repetitions is what one takes, whatever starting and filling took.
+
+use std::hint::black_box;
+use std::process::Command;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use cache_l1::{Fence, Origin};
+use cache_policy::{AutoFamily, Family, Policy, S3Fifo, Sieve};
+use edgecache_benches::l1::{Cache, NOW, Ours, Value, value};
+use edgecache_benches::simulate::markdown;
+
+const ENTRIES: u64 = 1_024;
+const FEW: u64 = 20_000;
+const MANY: u64 = 60_000;
+
+type Work = fn(u64);
+
+/// What is counted, by name.
+const WORKS: &[(&str, Work)] = &[
+    ("get, quick_cache", |n| gets(filled(quick_cache::sync::Cache::new(2 * ENTRIES as usize)), n)),
+    ("get, moka with the same hash", |n| {
+        let builder = moka::sync::Cache::builder().max_capacity(2 * ENTRIES);
+        gets(filled(builder.build_with_hasher(quick_cache::DefaultHashBuilder::default())), n);
+    }),
+    ("get, cache-l1/sieve", |n| gets(filled(ours(2 * ENTRIES, Sieve::new)), n)),
+    ("get, cache-l1/s3_fifo", |n| gets(filled(ours(2 * ENTRIES, S3Fifo::new)), n)),
+    ("get, cache-l1/auto", |n| gets(filled(ours(2 * ENTRIES, AutoFamily::new(2 * ENTRIES as usize))), n)),
+    ("get_with that takes the value alone, cache-l1/sieve", |n| {
+        let cache = filled(ours(2 * ENTRIES, Sieve::new));
+        for key in (0..ENTRIES).cycle().take(n as usize) {
+            drop(black_box(
+                cache.tier().get_with(&key, &cache.at(&key), NOW, |value, _| Some(value.clone())),
+            ));
+        }
+    }),
+    ("get of an entry that the fence must judge again after a stamp, cache-l1/sieve", |n| {
+        let cache = filled(ours(2 * ENTRIES, Sieve::new));
+        let mut seq = 100;
+        for key in (0..ENTRIES).cycle().take(n as usize) {
+            if key == 0 {
+                // Of a group that none of the entries is in: each has to look once.
+                seq += 1;
+                cache.tier().fence().stamp(0, 9, seq);
+            }
+            drop(black_box(Cache::get(&cache, &key)));
+        }
+    }),
+    ("the hash and the address of a key", |n| {
+        let cache = ours(ENTRIES, Sieve::new);
+        for key in 0..n {
+            black_box(cache.at(black_box(&key)));
+        }
+    }),
+    ("snapshot of the fences (with hash and address)", |n| {
+        let cache = ours(ENTRIES, Sieve::new);
+        for key in 0..n {
+            black_box(cache.tier().snapshot(&cache.at(black_box(&key))));
+        }
+    }),
+    ("insert that drives one out, quick_cache", |n| {
+        inserts(filled(quick_cache::sync::Cache::new(ENTRIES as usize)), n)
+    }),
+    ("insert that drives one out, cache-l1/sieve", |n| inserts(filled(ours(ENTRIES, Sieve::new)), n)),
+    ("insert that drives one out, cache-l1/s3_fifo", |n| inserts(filled(ours(ENTRIES, S3Fifo::new)), n)),
+    ("insert that drives one out, cache-l1/auto", |n| {
+        inserts(filled(ours(ENTRIES, AutoFamily::new(ENTRIES as usize))), n);
+    }),
+    ("invalidation of an absent key, cache-l1/sieve", |n| {
+        let cache = filled(ours(2 * ENTRIES, Sieve::new));
+        for key in ENTRIES..ENTRIES + n {
+            drop(black_box(cache.tier().invalidate_key(&key, &cache.at(&key), Origin::MAX)));
+        }
+    }),
+    ("stamp of a group", |n| {
+        let fence = Fence::new(1);
+        (0..n).for_each(|seq| fence.stamp(0, 9, seq));
+    }),
+];
+
+fn ours<P: Policy>(capacity: u64, family: impl Family<Member = P>) -> Ours<u64, P> {
+    Ours::new(capacity as usize, family)
+}
+
+fn filled<C: Cache<u64>>(cache: C) -> C {
+    (0..ENTRIES).for_each(|key| cache.insert(key, value(key)));
+    cache.settle();
+    cache
+}
+
+fn gets<C: Cache<u64>>(cache: C, n: u64) {
+    for key in (0..ENTRIES).cycle().take(n as usize) {
+        drop(black_box(cache.get(&key)));
+    }
+}
+
+fn inserts<C: Cache<u64>>(cache: C, n: u64) {
+    let value: Value = Arc::new([1; 8]);
+    (ENTRIES..ENTRIES + n).for_each(|key| cache.insert(key, value.clone()));
+}
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [work, n] = args.as_slice() {
+        let (_, work) = WORKS.get(work.parse::<usize>()?).context("no such work")?;
+        work(n.parse()?);
+        return Ok(());
+    }
+    let mut lines = vec![vec!["instructions".to_owned(), "each".to_owned()]];
+    for (at, (name, _)) in WORKS.iter().enumerate() {
+        eprintln!("{name} …");
+        let each = (count(at, MANY)? - count(at, FEW)?) as f64 / (MANY - FEW) as f64;
+        lines.push(vec![(*name).to_owned(), format!("{each:.0}")]);
+    }
+    print!("{}", markdown(&lines));
+    Ok(())
+}
+
+/// Instructions of a run of this program.
+fn count(work: usize, n: u64) -> Result<i64> {
+    let own = std::env::current_exe()?;
+    let mut valgrind = Command::new("valgrind");
+    valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(own);
+    let output = valgrind
+        .args([work.to_string(), n.to_string()])
+        .output()
+        .context("cannot start valgrind, which counts the instructions; install the package valgrind")?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "valgrind ended with {}:\n{told}", output.status);
+    let collected =
+        told.lines().find_map(|line| line.split_once("Collected :")).context("valgrind tells no count")?;
+    Ok(collected.1.trim().parse()?)
+}

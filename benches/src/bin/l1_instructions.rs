@@ -6,6 +6,7 @@
 use std::hint::black_box;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use anyhow::{Context, Result, ensure};
 use cache_l1::{Fence, Origin};
@@ -53,6 +54,13 @@ const WORKS: &[(&str, Work)] = &[
         let cache = ours(ENTRIES, Sieve::new);
         for key in 0..n {
             black_box(cache.at(black_box(&key)));
+        }
+    }),
+    ("a look at the fence: its version against that of an entry", |n| {
+        let fence = Fence::new(1);
+        let judged: Vec<AtomicU64> = (0..ENTRIES).map(|_| AtomicU64::new(fence.version())).collect();
+        for entry in judged.iter().cycle().take(n as usize) {
+            black_box(black_box(&fence).version() == entry.load(Relaxed));
         }
     }),
     ("snapshot of the fences (with hash and address)", |n| {

@@ -2,8 +2,8 @@
 //! called through a pointer is a whole round.
 
 use std::hint::black_box;
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -13,22 +13,20 @@ use hdrhistogram::Histogram;
 use super::caches::{Cache, Key, Ours, Value};
 use crate::now;
 
-/// How much a round does.
+/// How much is done.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// Rounds.
     pub rounds: usize,
-    /// Operations of a thread in a round.
-    pub operations: usize,
-    /// How long a round lasts whose operations are not counted beforehand.
-    pub duration: Duration,
+    /// How long a contestant works in a round.
+    pub lap: Duration,
 }
 
 impl Pace {
-    /// For figures: 15 rounds.
-    pub const FULL: Self = Self { rounds: 15, operations: 120_000, duration: Duration::from_millis(40) };
+    /// For figures.
+    pub const FULL: Self = Self { rounds: 15, lap: Duration::from_millis(25) };
     /// To see that it works.
-    pub const SHORT: Self = Self { rounds: 2, operations: 20_000, duration: Duration::from_millis(5) };
+    pub const SHORT: Self = Self { rounds: 2, lap: Duration::from_millis(2) };
 }
 
 /// What came out of a round.
@@ -62,24 +60,17 @@ pub trait Contestant<K>: Send + Sync {
     fn fill(&self, pairs: &[(K, Value)]);
 
     /// Asks for keys of the list, in its order, on each of so many threads from another place on.
-    fn gets(&self, keys: &[K], threads: usize, operations: usize) -> Lap;
+    fn gets(&self, keys: &[K], threads: usize, lap: Duration) -> Lap;
 
-    /// The same, and stores what was not there.
-    fn reads_through(
-        &self,
-        keys: &[K],
-        values: &[Value],
-        threads: usize,
-        operations: usize,
-        from: usize,
-    ) -> Lap;
+    /// The same, and stores what was not there. `from` says where in the list the first thread begins.
+    fn reads_through(&self, keys: &[K], values: &[Value], threads: usize, lap: Duration, from: usize) -> Lap;
 
     /// Stores keys that were never there before; `from` is the number of the first.
-    fn inserts(&self, values: &[Value], threads: usize, operations: usize, from: u64) -> Lap;
+    fn inserts(&self, values: &[Value], threads: usize, lap: Duration, from: u64) -> Lap;
 
     /// One thread stores new keys at full speed, the other asks for the given ones. Told are the time of an
     /// insert and, aside, the time that 999 of 1,000 gets stay below.
-    fn duel(&self, hot: &[(K, Value)], values: &[Value], duration: Duration, from: u64) -> Lap;
+    fn duel(&self, hot: &[(K, Value)], values: &[Value], lap: Duration, from: u64) -> Lap;
 
     /// Finishes what was put off.
     fn rest(&self);
@@ -166,63 +157,55 @@ impl<K: Key, C: Cache<K>> Contestant<K> for Lane<C> {
         }
     }
 
-    fn gets(&self, keys: &[K], threads: usize, operations: usize) -> Lap {
+    fn gets(&self, keys: &[K], threads: usize, lap: Duration) -> Lap {
         let cache = self.cache();
-        on_threads(threads, |thread| {
-            let mut order = keys.iter().cycle().skip(thread * keys.len() / threads);
+        let begin = |thread: usize| {
             // Into the processor's caches, where the other contestants' entries were.
-            order.by_ref().take(operations / 8).for_each(|key| drop(black_box(cache.get(key))));
-            let start = now();
-            let hits = order.take(operations).filter(|key| black_box(cache.get(key)).is_some()).count();
-            (start.elapsed(), operations as u64, hits as u64)
+            keys.iter().step_by(4).for_each(|key| drop(black_box(cache.get(key))));
+            keys.iter().cycle().skip(thread * keys.len() / threads)
+        };
+        race(threads, lap, begin, |order| {
+            order.take(BLOCK).filter(|key| black_box(cache.get(key)).is_some()).count()
         })
     }
 
-    fn reads_through(
-        &self,
-        keys: &[K],
-        values: &[Value],
-        threads: usize,
-        operations: usize,
-        from: usize,
-    ) -> Lap {
+    fn reads_through(&self, keys: &[K], values: &[Value], threads: usize, lap: Duration, from: usize) -> Lap {
         let cache = self.cache();
-        on_threads(threads, |thread| {
+        let begin = |thread: usize| (from + thread * keys.len() / threads) % keys.len();
+        race(threads, lap, begin, |at| {
             let mut hits = 0;
-            let mut at = (from + thread * keys.len() / threads) % keys.len();
-            let start = now();
-            for _ in 0..operations {
-                let key = &keys[at];
-                at = if at + 1 == keys.len() { 0 } else { at + 1 };
+            for _ in 0..BLOCK {
+                let key = &keys[*at];
+                *at = if *at + 1 == keys.len() { 0 } else { *at + 1 };
                 if black_box(cache.get(key)).is_some() {
                     hits += 1;
                 } else {
-                    cache.insert(key.clone(), values[at % values.len()].clone());
+                    cache.insert(key.clone(), values[*at % values.len()].clone());
                 }
             }
-            (start.elapsed(), operations as u64, hits)
+            hits
         })
     }
 
-    fn inserts(&self, values: &[Value], threads: usize, operations: usize, from: u64) -> Lap {
+    fn inserts(&self, values: &[Value], threads: usize, lap: Duration, from: u64) -> Lap {
         let cache = self.cache();
-        on_threads(threads, |thread| {
-            let first = from + (thread * operations) as u64;
-            let start = now();
-            for n in first..first + operations as u64 {
+        // Each thread has numbers of its own.
+        let begin = |thread: usize| from + ((thread as u64) << 40);
+        race(threads, lap, begin, |next| {
+            for n in *next..*next + BLOCK as u64 {
                 cache.insert(K::nth(n), values[n as usize % values.len()].clone());
             }
-            (start.elapsed(), operations as u64, 0)
+            *next += BLOCK as u64;
+            0
         })
     }
 
-    fn duel(&self, hot: &[(K, Value)], values: &[Value], duration: Duration, from: u64) -> Lap {
+    fn duel(&self, hot: &[(K, Value)], values: &[Value], lap: Duration, from: u64) -> Lap {
         let cache = self.cache();
         let (reads, over) = (AtomicBool::new(false), AtomicBool::new(false));
-        let (hits, gets, slow) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-        let mut lap = on_threads(2, |thread| {
-            if thread == 1 {
-                let mut found_count = 0;
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut hits = 0;
                 let mut took = Histogram::<u64>::new_with_bounds(1, LONGEST_NS, 3).expect("allowed bounds");
                 for (key, value) in hot.iter().cycle() {
                     if over.load(Relaxed) && took.len() >= GETS_MIN {
@@ -233,37 +216,31 @@ impl<K: Key, C: Cache<K>> Contestant<K> for Lane<C> {
                     let found = black_box(cache.get(key)).is_some();
                     took.saturating_record(start.elapsed().as_nanos() as u64);
                     if found {
-                        found_count += 1;
+                        hits += 1;
                     } else {
                         // What the other thread drove out comes back, or soon there would be misses only.
                         cache.insert(key.clone(), value.clone());
                     }
                 }
-                hits.store(found_count, Relaxed);
-                gets.store(took.len(), Relaxed);
-                slow.store(took.value_at_quantile(0.999), Relaxed);
-                return (Duration::ZERO, 0, 0);
-            }
-            // The other thread may get a core later.
+                (took, hits)
+            });
+            // The reader may get its core later.
             while !reads.load(Relaxed) {
                 std::hint::spin_loop();
             }
             let start = now();
-            let mut n = from;
-            while start.elapsed() < duration {
-                for _ in 0..256 {
+            let mut next = from;
+            while start.elapsed() < lap {
+                for n in next..next + BLOCK as u64 {
                     cache.insert(K::nth(n), values[n as usize % values.len()].clone());
-                    n += 1;
                 }
+                next += BLOCK as u64;
             }
+            let ns = start.elapsed().as_nanos() as f64 / (next - from) as f64;
             over.store(true, Relaxed);
-            (start.elapsed(), n - from, 0)
-        });
-        lap.aside_ns = slow.into_inner() as f64;
-        lap.hits = hits.into_inner();
-        // The hits are those of the gets.
-        lap.operations = gets.into_inner();
-        lap
+            let (took, hits) = reader.join().expect("the reader of the benchmark");
+            Lap { ns, operations: took.len(), hits, aside_ns: took.value_at_quantile(0.999) as f64 }
+        })
     }
 
     fn rest(&self) {
@@ -276,28 +253,46 @@ impl<K: Key, C: Cache<K>> Contestant<K> for Lane<C> {
     }
 }
 
-/// Starts all at once. Work tells its time, operations and hits.
-fn on_threads(threads: usize, work: impl Fn(usize) -> (Duration, u64, u64) + Sync) -> Lap {
-    let barrier = Barrier::new(threads);
-    let run = |thread| {
-        barrier.wait();
-        work(thread)
+/// Operations between two looks at the clock.
+const BLOCK: usize = 256;
+
+/// Runs blocks of operations on each of so many threads for a while. All are ready before the first begins, and end
+/// together. `begin` makes what a thread needs, `block` does [`BLOCK`] operations and tells the hits.
+fn race<S>(
+    threads: usize,
+    lap: Duration,
+    begin: impl Fn(usize) -> S + Sync,
+    block: impl Fn(&mut S) -> usize + Sync,
+) -> Lap {
+    let (ready, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let run = |thread: usize| {
+        let mut state = begin(thread);
+        ready.fetch_add(1, AcqRel);
+        while ready.load(Acquire) < threads {
+            // Spinning, as waking a thread takes longer than many a block.
+            std::hint::spin_loop();
+        }
+        let (mut operations, mut hits) = (0, 0);
+        let start = now();
+        while !over.load(Relaxed) {
+            hits += block(&mut state);
+            operations += BLOCK;
+            if thread == 0 && start.elapsed() >= lap {
+                over.store(true, Relaxed);
+            }
+        }
+        (start.elapsed().as_nanos() as f64 / operations.max(1) as f64, operations, hits)
     };
-    let laps: Vec<(Duration, u64, u64)> = std::thread::scope(|scope| {
+    let laps: Vec<(f64, usize, usize)> = std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || run(thread))).collect();
         let own = run(0);
         let joined = others.into_iter().map(|other| other.join().expect("a thread of the benchmark"));
         [own].into_iter().chain(joined).collect()
     });
-    let worked: Vec<f64> = laps
-        .iter()
-        .filter(|(_, operations, _)| *operations > 0)
-        .map(|(took, operations, _)| took.as_nanos() as f64 / *operations as f64)
-        .collect();
     Lap {
-        ns: worked.iter().sum::<f64>() / worked.len().max(1) as f64,
-        operations: laps.iter().map(|lap| lap.1).sum(),
-        hits: laps.iter().map(|lap| lap.2).sum(),
+        ns: laps.iter().map(|lap| lap.0).sum::<f64>() / threads as f64,
+        operations: laps.iter().map(|lap| lap.1 as u64).sum(),
+        hits: laps.iter().map(|lap| lap.2 as u64).sum(),
         aside_ns: 0.0,
     }
 }

@@ -75,7 +75,7 @@ fn gets<K: Key>(what: &'static str, title: &str, threads: usize, pace: Pace) -> 
         2 * ENTRIES,
         false,
         |cache| cache.fill(&pairs),
-        |cache, _| cache.gets(&keys, threads, pace.operations),
+        |cache, _| cache.gets(&keys, threads, pace.lap),
     )?;
     for Record { name, laps, entries } in &records {
         ensure!(
@@ -90,19 +90,18 @@ fn gets<K: Key>(what: &'static str, title: &str, threads: usize, pace: Pace) -> 
 
 fn reads_through(threads: usize, pace: Pace) -> Result<Outcome> {
     let keys = zipf(ZIPF_KEYS, ZIPF_EXPONENT, 1 << 20, 2);
+    let full = pairs::<u64>(2 * ENTRIES);
     let values: Vec<Value> = (0..1_024).map(value).collect();
-    // As many requests again as there are keys, so that the caches are full and know what is asked for.
-    let warm_up = 2 * ZIPF_KEYS;
     let records = contest(
         pace.rounds,
         ENTRIES,
         true,
+        // Full, whatever the pace, and then some time to learn what is asked for.
         |cache| {
-            cache.reads_through(&keys, &values, 1, warm_up, 0);
+            cache.fill(&full);
+            cache.reads_through(&keys, &values, 1, 8 * pace.lap, 0);
         },
-        |cache, turn| {
-            cache.reads_through(&keys, &values, threads, pace.operations, warm_up + turn * pace.operations)
-        },
+        |cache, turn| cache.reads_through(&keys, &values, threads, pace.lap, turn * keys.len() / pace.rounds),
     )?;
     check_bounds(&records, ENTRIES)?;
     for Record { name, laps, .. } in &records {
@@ -119,13 +118,12 @@ fn reads_through(threads: usize, pace: Pace) -> Result<Outcome> {
 fn inserts(threads: usize, pace: Pace) -> Result<Outcome> {
     let pairs = pairs::<u64>(ENTRIES);
     let values: Vec<Value> = (0..1_024).map(value).collect();
-    let first = |turn: usize| (ENTRIES + turn * threads * pace.operations) as u64;
     let records = contest(
         pace.rounds,
         ENTRIES,
         true,
         |cache| cache.fill(&pairs),
-        |cache, turn| cache.inserts(&values, threads, pace.operations, first(turn)),
+        |cache, turn| cache.inserts(&values, threads, pace.lap, (turn as u64 + 1) << 48),
     )?;
     check_bounds(&records, ENTRIES)?;
     Ok(Outcome::new(
@@ -138,14 +136,15 @@ fn inserts(threads: usize, pace: Pace) -> Result<Outcome> {
 }
 
 fn gets_beside_inserts(pace: Pace) -> Result<[Outcome; 2]> {
-    let hot = pairs::<u64>(HOT_KEYS);
+    let full = pairs::<u64>(ENTRIES);
+    let hot = &full[..HOT_KEYS];
     let values: Vec<Value> = (0..1_024).map(value).collect();
     let records = contest(
         pace.rounds,
         ENTRIES,
         true,
-        |cache| cache.fill(&hot),
-        |cache, turn| cache.duel(&hot, &values, pace.duration, HOT_KEYS as u64 + ((turn as u64) << 32)),
+        |cache| cache.fill(&full),
+        |cache, turn| cache.duel(hot, &values, pace.lap, (turn as u64 + 1) << 48),
     )?;
     check_bounds(&records, ENTRIES)?;
     for Record { name, laps, .. } in &records {

@@ -221,7 +221,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
         if !front.was_alive_at(version) {
             epoch = self.judge_again(&shelf, slot)?;
         }
-        let notes = shelf.notes(slot);
+        let notes = &front.notes;
         let facts = Facts {
             origin: Origin { epoch, seq: notes.seq },
             version: notes.version,
@@ -388,7 +388,8 @@ impl<K, V, P: Policy> L1<K, V, P> {
         for shard in &self.shards {
             let shelf = shard.shelf.read();
             for (slot, entry) in shelf.entries() {
-                let Parts { front, notes, back } = entry;
+                let Parts { front, back } = entry;
+                let notes = &front.notes;
                 let epoch = self.epoch(&shelf, slot, entry).unwrap_or(0);
                 let meta = Meta {
                     origin: Origin { epoch, seq: notes.seq },
@@ -467,9 +468,9 @@ impl<K, V, P: Policy> L1<K, V, P> {
 
     #[cold]
     fn judge(&self, entry: Parts<'_, K, V>) -> bool {
-        let Parts { front, notes, back } = entry;
+        let Parts { front, back } = entry;
         let (partition, alive) = (back.home.partition(), front.alive_at());
-        let verdict = self.fence.judge(partition, alive, self.own_group, &back.groups, notes.seq);
+        let verdict = self.fence.judge(partition, alive, self.own_group, &back.groups, front.notes.seq);
         if let Some(version) = verdict {
             front.found_alive(version);
         }
@@ -503,7 +504,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
 
     /// Whether the entry reflects the event and need not be dropped.
     fn reflects(&self, shelf: &Shelf<K, V, P>, slot: u32, entry: Parts<'_, K, V>, event: Origin) -> bool {
-        let seq = entry.notes.seq;
+        let seq = entry.front.notes.seq;
         seq >= event.seq
             && self.epoch(shelf, slot, entry).is_some_and(|epoch| Origin { epoch, seq }.reflects(event))
     }
@@ -541,7 +542,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
     /// in memory.
     #[inline]
     pub(crate) fn moved(&self, at: &Address, snapshot: &Snapshot) -> Option<Refusal> {
-        if cfg!(edgecache_mutation = "l1_insert_unfenced") {
+        if mutated!("l1_insert_unfenced") {
             None
         } else if self.fence.generation(at.partition()) != snapshot.generation {
             Some(Refusal::Flushed)

@@ -1,8 +1,7 @@
 //! What is held of one entry, and how it is laid out.
 //!
 //! On the shelf the parts of an entry lie apart, so that hits fill the processor's caches with what they read and
-//! nothing else: the front alone if only the value is asked for (32 bytes where key and value are a pointer each),
-//! the notes as well (32 bytes) if it is to be judged.
+//! nothing else: the front, which is one line of 64 bytes where key and value are a pointer each.
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +16,7 @@ pub(crate) struct Front<K, V> {
     judged: AtomicU64,
     /// Never 0, so that an empty place costs no byte more.
     hard_expiry: NonZeroU64,
+    pub(crate) notes: Notes,
 }
 
 /// The fence's verdict on a newcomer that may come in.
@@ -34,10 +34,11 @@ const STRAY: u64 = 1 << 63;
 
 impl<K, V> Front<K, V> {
     #[inline]
-    pub(crate) fn new(key: K, value: V, admission: Admission, hard_expiry: u64) -> Self {
+    pub(crate) fn new(key: K, value: V, admission: Admission, meta: &Meta) -> Self {
         let judged = AtomicU64::new(admission.version | if admission.stray { STRAY } else { 0 });
         // One that expires at 0 is refused.
-        Self { key, value, judged, hard_expiry: NonZeroU64::new(hard_expiry).unwrap_or(NonZeroU64::MIN) }
+        let hard_expiry = NonZeroU64::new(meta.hard_expiry).unwrap_or(NonZeroU64::MIN);
+        Self { key, value, judged, hard_expiry, notes: Notes::new(meta) }
     }
 
     /// Whether the entry was found alive at that version of its partition, and its epoch is the fence's.
@@ -69,9 +70,8 @@ impl<K, V> Front<K, V> {
     }
 }
 
-/// What a hit that is to be judged reads beside.
+/// What a hit is judged by.
 #[derive(Clone, Copy, Debug, Default)]
-#[repr(align(32))]
 pub(crate) struct Notes {
     /// Of its [`Meta::origin`]. The epoch is the fence's, or stray.
     pub(crate) seq: u64,
@@ -120,7 +120,6 @@ pub(crate) struct Back {
 #[derive(Debug)]
 pub(crate) struct Parts<'a, K, V> {
     pub(crate) front: &'a Front<K, V>,
-    pub(crate) notes: &'a Notes,
     pub(crate) back: &'a Back,
 }
 
@@ -179,7 +178,7 @@ pub(crate) fn overhead_bytes<K, V>(groups: &Groups, variant: bool) -> u64 {
     const POLICY: usize = 14;
     /// A link, and a place in the table of resources.
     const VARIANT: usize = 16 + 8;
-    let parts = size_of::<Option<Front<K, V>>>() + size_of::<Notes>() + size_of::<Back>();
+    let parts = size_of::<Option<Front<K, V>>>() + size_of::<Back>();
     let fixed = parts + TABLE + WHEEL + POLICY;
     (fixed + groups.bytes() + if variant { VARIANT } else { 0 }) as u64
 }
@@ -191,10 +190,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_small_entries_share_a_cache_line() {
-        assert_eq!(size_of::<Option<Front<u64, u64>>>(), 32);
-        assert_eq!(size_of::<Option<Front<Arc<u64>, Option<Arc<u64>>>>>(), 32);
-        assert_eq!((size_of::<Notes>(), size_of::<Back>()), (32, 24));
+    fn what_a_hit_reads_is_one_cache_line() {
+        assert_eq!(size_of::<Option<Front<u64, u64>>>(), 64);
+        assert_eq!(size_of::<Option<Front<Arc<u64>, Option<Arc<u64>>>>>(), 64);
+        assert_eq!(size_of::<Back>(), 24);
     }
 
     #[test]
@@ -205,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_mark_of_a_stray_stays_and_is_no_version() {
-        let front = |stray| Front::new(1, 2, Admission { version: 7, stray }, 9);
+        let front = |stray| Front::new(1, 2, Admission { version: 7, stray }, &Meta::default());
         let stray = front(true);
         assert!(stray.is_stray() && stray.alive_at() == 7 && !stray.was_alive_at(7));
         stray.found_alive(8);

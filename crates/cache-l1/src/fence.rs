@@ -195,7 +195,7 @@ impl Fence {
         // Nothing changes while it is held.
         let stamps = stamps.read();
         let version = self.present[partition as usize].version.load(Ordering::Acquire);
-        let alive = cfg!(edgecache_mutation = "l1_fence_ignored")
+        let alive = mutated!("l1_fence_ignored")
             || generation.load(Ordering::Acquire) <= alive
                 && !stamps.any_after(&[own_group], seq)
                 && !stamps.any_after(groups, seq);
@@ -216,7 +216,7 @@ impl Fence {
         let version = self.judge(partition, generation, own_group, groups, origin.seq)?;
         // Of a later flush than the version: then the generation is as well.
         let regular = self.present[partition as usize].epoch.load(Ordering::Acquire) == origin.epoch;
-        let held = self.generation(partition) == generation || cfg!(edgecache_mutation = "l1_fence_ignored");
+        let held = self.generation(partition) == generation || mutated!("l1_fence_ignored");
         held.then_some(Admission { version, stray: !regular })
     }
 

@@ -47,6 +47,9 @@
 //! assert!(l1.get("gpu-1?region=us-east", &at, now).is_none());
 //! ```
 
+#[macro_use]
+mod mutation;
+
 mod atomic;
 mod budget;
 mod cache;

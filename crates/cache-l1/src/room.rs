@@ -176,7 +176,7 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
                 Cause::Expired
             } else if !self.is_current(older) {
                 Cause::Invalidated
-            } else if older.notes.seq > meta.origin.seq
+            } else if older.front.notes.seq > meta.origin.seq
                 && self.epoch(shelf, slot, older) == Some(meta.origin.epoch)
             {
                 return Err(Refusal::Newer);

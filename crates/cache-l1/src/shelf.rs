@@ -4,7 +4,7 @@
 use cache_policy::{Newcomer, Policy};
 use hashbrown::HashTable;
 
-use crate::entry::{Admission, Back, Front, Home, Notes, Parts};
+use crate::entry::{Admission, Back, Front, Home, Parts};
 use crate::index::Index;
 use crate::slots::{Slots, push_sparingly};
 use crate::tally::Tally;
@@ -16,8 +16,7 @@ use crate::{Address, Cause, Groups, Left, Meta};
 pub(crate) struct Shelf<K, V, P> {
     table: HashTable<u32>,
     fronts: Slots<Front<K, V>>,
-    /// As many as fronts, and so the backs.
-    notes: Vec<Notes>,
+    /// As many as fronts.
     backs: Vec<Back>,
     free: Vec<u32>,
     policy: P,
@@ -44,7 +43,6 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         Self {
             table: HashTable::with_capacity(expected),
             fronts: Slots::with_capacity(expected),
-            notes: Vec::with_capacity(expected),
             backs: Vec::with_capacity(expected),
             free: Vec::new(),
             policy,
@@ -85,12 +83,6 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         found.map(|front| (slot, front))
     }
 
-    /// The notes of a slot that has been given out at some time.
-    #[inline]
-    pub(crate) fn notes(&self, slot: u32) -> &Notes {
-        &self.notes[slot as usize]
-    }
-
     /// The back of a slot that has been given out at some time.
     pub(crate) fn back(&self, slot: u32) -> &Back {
         &self.backs[slot as usize]
@@ -102,7 +94,7 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
 
     /// All parts of the entry in a slot whose front was found.
     pub(crate) fn parts<'a>(&'a self, slot: u32, front: &'a Front<K, V>) -> Parts<'a, K, V> {
-        Parts { front, notes: self.notes(slot), back: self.back(slot) }
+        Parts { front, back: self.back(slot) }
     }
 
     /// The epoch of a stray.
@@ -125,16 +117,13 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         bytes: u64,
     ) {
         let slot = self.free.pop().unwrap_or_else(|| {
-            push_sparingly(&mut self.notes, Notes::default());
             push_sparingly(&mut self.backs, Back::default());
             self.fronts.push()
         });
         let (hash, deadline) = (at.hash(), meta.hard_expiry);
         // The place first, so that nothing stands between making the front and storing it.
         let place = self.fronts.place(slot);
-        *place = Some(Front::new(key, value, admission, deadline));
-        let notes = &mut self.notes[slot as usize];
-        *notes = Notes::new(meta);
+        *place = Some(Front::new(key, value, admission, meta));
         let back = &mut self.backs[slot as usize];
         back.hash = hash;
         back.groups = std::mem::take(&mut meta.groups);

@@ -19,7 +19,10 @@ const SYNC_WAIT: Duration = Duration::from_millis(400);
 
 impl<V: Cacheable> Space<V> {
     /// The hit path: no allocation, no await, no lock that a writer holds long.
-    #[inline]
+    ///
+    /// Always inlined: the answer is made where the caller wants it. One that is copied while its fields are still on their
+    /// way to memory stalls the processor.
+    #[inline(always)]
     pub(crate) fn resident(&self, core: &Core, key: &Key, options: &ReadOptions) -> Option<Answer<V>> {
         let sample = self.counters.read();
         if options.tiers.unwrap_or(self.settings.tiers).l1() {

@@ -3,7 +3,7 @@
 //!
 //! This is the one module with unsafe code. It pays: a hit through it costs three locked instructions, with the
 //! caller's two on an `Arc` among them, instead of four, and two threads that read meet on no line at all
-//! (`benches/versus.rs`).
+//! (`cargo xtask bench l1`).
 
 #![allow(unsafe_code, reason = "a lock hands out references to what it guards; the argument is at each use")]
 

@@ -58,6 +58,7 @@ mod entry;
 mod fence;
 mod gate;
 mod index;
+mod invalidate;
 mod pressure;
 mod room;
 mod shed;

@@ -78,7 +78,7 @@ impl Cell {
         let best = |row: &Option<Row>| {
             row.as_ref().map_or("–".to_owned(), |row| format!("{} {}", row.subject, percent(row.hit_ratio)))
         };
-        let points = |points: Option<f64>| points.map_or("–".to_owned(), |points| format!("{points:+.2}"));
+        let points = |points: Option<f64>| points.map_or("–".to_owned(), signed);
         vec![
             self.trace.clone(),
             self.row.asked.to_string(),
@@ -92,6 +92,12 @@ impl Cell {
             self.verdict().to_owned(),
         ]
     }
+}
+
+/// In hundredths; what rounds to nothing has no sign of its own.
+fn signed(points: f64) -> String {
+    let hundredths = (points * 100.0).round() + 0.0;
+    format!("{:+.2}", hundredths / 100.0)
 }
 
 /// The table of all cells and what it says about the targets; prints as Markdown.
@@ -227,6 +233,11 @@ mod tests {
         many[4] = replay(64, 0.50, 0.50, 0.50);
         many[3] = replay(64, 0.50, 0.45, 0.48);
         assert_eq!(held(&many), [true, true, false, true]);
+    }
+
+    #[test]
+    fn nothing_is_not_negative() {
+        assert_eq!([-0.001, 0.0, -0.006, 0.5].map(signed), ["+0.00", "+0.00", "-0.01", "+0.50"]);
     }
 
     #[test]

@@ -101,7 +101,7 @@ async fn main() -> anyhow::Result<()> {
     let (told, mut applied) = mpsc::channel(64);
     let (pushed, mut received) = mpsc::channel::<Instant>(64);
     let (ready, is_ready) = oneshot::channel();
-    let (id, b_thread) = std::sync::mpsc::channel();
+    let (id, b_thread) = std::sync::mpsc::sync_channel(1);
     let (stop, stopped) = oneshot::channel();
     let other = other_side(config.clone(), client.clone(), told, pushed, ready, stopped);
     let thread = std::thread::spawn(move || -> anyhow::Result<()> {

@@ -28,6 +28,7 @@ use cache_policy::{Family, Policy};
 use crate::budget::Budget;
 use crate::entry::{Admission, Home, Parts, overhead_bytes};
 use crate::gate::Gate;
+use crate::listen::Listener;
 use crate::room::Newcomer;
 use crate::shelf::Shelf;
 use crate::watch::Watch;
@@ -76,6 +77,7 @@ pub struct L1<K, V, P = Box<dyn Policy>> {
     /// Shard where the next sweep begins.
     sweep_next: AtomicUsize,
     pub(crate) watch: Watch,
+    pub(crate) listener: Listener<K, V>,
 }
 
 /// By cores, so that threads rarely meet, and by size, so that a shard's share of the bound means something.
@@ -131,6 +133,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
             budget: Budget::new(entries_max, config.bytes_max),
             sweep_next: AtomicUsize::new(0),
             watch: Watch::default(),
+            listener: Listener::default(),
         }
     }
 
@@ -266,6 +269,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
         let mut left = Departed::default();
         let mut newcomer = Newcomer { pair: &mut pair, meta: &mut meta, at, snapshot, now };
         let refused = self.store(&mut newcomer, &mut left);
+        self.listener.tell(&left);
         Inserted { refused, left }
     }
 
@@ -292,6 +296,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
             }
             shard.publish(&shelf);
         }
+        self.listener.tell(&left);
         left
     }
 

@@ -20,9 +20,11 @@ impl<K, V, P: Policy> L1<K, V, P> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        self.take_key(key, at, Cause::Invalidated, |shelf, slot, held| {
+        let left = self.take_key(key, at, Cause::Invalidated, |shelf, slot, held| {
             !self.reflects(shelf, slot, held, event)
-        })
+        });
+        self.listener.tell(&left);
+        left
     }
 
     /// Drops the key because somebody asked for it. As for an invalidation, what was loaded before does not
@@ -32,7 +34,9 @@ impl<K, V, P: Policy> L1<K, V, P> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        self.take_key(key, at, Cause::Removed, |_, _, _| true)
+        let left = self.take_key(key, at, Cause::Removed, |_, _, _| true);
+        self.listener.tell(&left);
+        left
     }
 
     /// [`invalidate_key`](Self::invalidate_key) for the resource's key without parameters and all with.
@@ -49,6 +53,8 @@ impl<K, V, P: Policy> L1<K, V, P> {
             }
         }
         shard.publish(&shelf);
+        drop(shelf);
+        self.listener.tell(&left);
         left
     }
 
@@ -90,6 +96,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
             }
             shard.publish(&shelf);
         }
+        self.listener.tell(&left);
         left
     }
 

@@ -59,6 +59,7 @@ mod fence;
 mod gate;
 mod index;
 mod invalidate;
+mod listen;
 mod pressure;
 mod room;
 mod shed;

@@ -35,6 +35,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
                 wanted -= slice;
             }
         }
+        self.listener.tell(&left);
         left
     }
 }

@@ -1,6 +1,6 @@
 //! What the tier promises, one behaviour a test.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use cache_l1::{Address, Cause, Config, Fence, Inserted, L1, Meta, Origin, Refusal};
 use cache_policy::contract::mix;
@@ -347,4 +347,49 @@ fn a_watched_tier_counts_hits_and_misses_alike() {
     let (few, enough) =
         l1.curve(|curve| (curve.hit_ratio(90, lookups), curve.hit_ratio(110, lookups))).unwrap();
     assert!(few.unwrap() < 0.05 && enough.unwrap() > 0.85, "{few:?} {enough:?}");
+}
+
+#[test]
+fn a_listener_hears_each_departure_once_with_its_cause_and_may_use_the_tier() {
+    let (l1, fence) = tier(4, u64::MAX, None);
+    let (heard, held) =
+        (Arc::new(Mutex::new(Vec::new())), Arc::new(OnceLock::<std::sync::Weak<Tier>>::new()));
+    let (ear, of) = (heard.clone(), held.clone());
+    let l1 = Arc::new(l1.listening(move |left| {
+        // No lock is held: asking the tier from here does not wait for itself.
+        let tier = of.get().and_then(std::sync::Weak::upgrade).unwrap();
+        assert!(
+            tier.get(&left.key, &at(left.key), 0).is_none_or(|hit| !Arc::ptr_eq(&hit.value, &left.value))
+        );
+        ear.lock().unwrap().push((left.key, left.cause));
+    }));
+    held.set(Arc::downgrade(&l1)).unwrap();
+    let said = || std::mem::take(&mut *heard.lock().unwrap());
+
+    for key in 0..5 {
+        assert!(put(&l1, key, meta(1)).stored());
+    }
+    assert_eq!(said(), [(0, Cause::Evicted)]);
+    assert!(put(&l1, 1, meta(1)).stored());
+    assert_eq!(said(), [(1, Cause::Replaced)]);
+    l1.remove(&1, &at(1));
+    l1.invalidate_key(&2, &at(2), Origin::MAX);
+    l1.invalidate_resource(at(3).resource(), Origin::MAX);
+    assert_eq!(said(), [(1, Cause::Removed), (2, Cause::Invalidated), (3, Cause::Invalidated)]);
+    l1.invalidate_matching(Origin::MAX, 0, |&key| key == 4);
+    assert_eq!(said(), [(4, Cause::Invalidated)]);
+
+    assert!(put(&l1, 6, Meta { hard_expiry: 10, ..meta(1) }).stored());
+    l1.sweep(5_000, 100);
+    assert_eq!(said(), [(6, Cause::Expired)]);
+    assert!(put(&l1, 7, meta(1)).stored());
+    fence.flush(0, 2, &[]);
+    assert!(said().is_empty(), "a flush touches nothing");
+    l1.sweep(5_000, 100);
+    assert_eq!(said(), [(7, Cause::Invalidated)]);
+    let of_the_new_epoch = Meta { origin: Origin { epoch: 2, seq: 1 }, ..meta(1) };
+    assert!(put(&l1, 8, of_the_new_epoch).stored());
+    l1.shed(1);
+    assert_eq!(said(), [(8, Cause::Evicted)]);
+    l1.validate();
 }

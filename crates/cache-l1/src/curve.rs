@@ -15,7 +15,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Watches a sample of the keys. See the [module](self).
+/// Watches a sample of the keys, as SHARDS does (Waldspurger and others, FAST 2015), and knows the hit ratio of an LRU cache
+/// of any size.
 ///
 /// It counts since it was made; to see only what is recent, make a new one now and then.
 #[derive(Debug)]

@@ -25,6 +25,12 @@ pub struct RedisServerOptions {
     pub args: Vec<String>,
     /// Serve TLS on a second port as well, with these PEM files: certificate, key, CA.
     pub tls: Option<[PathBuf; 3]>,
+    /// Listen here; `None` = on a free port.
+    pub port: Option<u16>,
+    /// Files that are put into its folder before the start: name and content.
+    pub files: Vec<(String, String)>,
+    /// Run as Sentinel, with the file `sentinel.conf` among `files`.
+    pub sentinel: bool,
 }
 
 /// A real server on a free port of 127.0.0.1, in a folder of its own, without persistence. It ends with this value.
@@ -58,21 +64,39 @@ impl RedisServer {
     /// # Panics
     /// As [`start`](Self::start).
     pub fn start_with(options: RedisServerOptions) -> Self {
+        match Self::try_start_with(options) {
+            Ok(server) => server,
+            Err(log) => panic!("the Redis server did not start:\n{log}"),
+        }
+    }
+
+    /// Starts a server with options; the error is what it wrote to its log.
+    pub(crate) fn try_start_with(options: RedisServerOptions) -> Result<Self, String> {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        for (name, content) in &options.files {
+            std::fs::write(folder.path().join(name), content).expect("a file in a folder of ours");
+        }
         let tls_port = options.tls.as_ref().map(|_| free_port());
-        let mut server = Self { options, folder, port: free_port(), tls_port, running: None };
+        let fixed = options.port;
+        let port = fixed.unwrap_or_else(free_port);
+        let mut server = Self { options, folder, port, tls_port, running: None };
         // Another process may take the port between its choice and its use.
         for attempt in 0.. {
             match server.launch() {
                 Ok(()) => break,
-                Err(log) if attempt < 5 && log.contains("Address already in use") => {
+                Err(log) if attempt < 5 && fixed.is_none() && log.contains("Address already in use") => {
                     server.port = free_port();
                     server.tls_port = server.tls_port.map(|_| free_port());
                 }
-                Err(log) => panic!("the Redis server did not start:\n{log}"),
+                Err(log) => return Err(log),
             }
         }
-        server
+        Ok(server)
+    }
+
+    /// Whether the process runs.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
     }
 
     /// Where it listens.
@@ -96,6 +120,15 @@ impl RedisServer {
     /// The folder in which it runs and saves.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// What the section of `INFO` says about a field; empty if it says nothing, or nobody answers.
+    pub fn info(&self, section: &str, field: &str) -> String {
+        let told = self.try_command(&[b"INFO", section.as_bytes()]);
+        let Ok(Reply::Bytes(text)) = told else { return String::new() };
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        line.unwrap_or_default().trim().to_owned()
     }
 
     /// The process, while it runs.
@@ -194,6 +227,9 @@ impl RedisServer {
     /// Starts the process and reads its log until it is ready; the log is the error.
     fn launch(&mut self) -> Result<(), String> {
         let mut command = Command::new(binary());
+        if self.options.sentinel {
+            command.arg(self.folder.path().join("sentinel.conf")).arg("--sentinel");
+        }
         command
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
             .args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "notice"])
@@ -215,7 +251,7 @@ impl RedisServer {
             let mut line = String::new();
             let read = lines.read_line(&mut line).unwrap_or(0);
             log.lock().push_str(&line);
-            if line.contains("Ready to accept connections") {
+            if line.contains("Ready to accept connections") || line.contains("Sentinel ID is") {
                 break;
             }
             if read == 0 {
@@ -250,8 +286,16 @@ impl Drop for RedisServer {
 }
 
 fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback");
-    listener.local_addr().expect("its address").port()
+    free_ports(1)[0]
+}
+
+/// Ports of which no two are the same.
+pub(crate) fn free_ports(count: usize) -> Vec<u16> {
+    // All are held until the last is known.
+    let held: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback"))
+        .collect();
+    held.iter().map(|listener| listener.local_addr().expect("its address").port()).collect()
 }
 
 fn binary() -> PathBuf {

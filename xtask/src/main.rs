@@ -1,7 +1,7 @@
-//! The project's own commands: `cargo xtask ci`, `test`, `bench`, `simulate`, `it`, `mutants`,
-//! `tidy`.
+//! The project's own commands: `cargo xtask ci`, `test`, `bench`, `simulate`, `it`, `mutations`,
+//! `explore`, `tidy`.
 
-mod mutants;
+mod mutations;
 mod redis_server;
 mod steps;
 mod tidy;
@@ -60,9 +60,18 @@ enum Task {
         args: Vec<String>,
     },
     /// Takes guards out of the protocol and of L1, one by one: tests must notice.
-    Mutants {
+    Mutations {
         /// Only guards whose name contains this.
         only: Option<String>,
+        /// Fewer random cases, and explorations only of the guards of races.
+        #[arg(long)]
+        short: bool,
+    },
+    /// Explores the orders in which the threads of L1 can take turns.
+    Explore {
+        /// Orders tried a test; 2,000 if left out.
+        #[arg(long)]
+        rounds: Option<u32>,
     },
     /// The rules of the house that no compiler knows: layers, absences, documents, lengths.
     Tidy,
@@ -95,7 +104,10 @@ fn run(task: Task) -> Result<ExitCode> {
             vec![Step::command("benchmarks", command)]
         }
         Task::Simulate { args } => return simulate(&args)?.run_as_is(),
-        Task::Mutants { only } => return mutants::run(only.as_deref()).map(|()| ExitCode::SUCCESS),
+        Task::Mutations { only, short } => {
+            return mutations::run(only.as_deref(), short).map(|()| ExitCode::SUCCESS);
+        }
+        Task::Explore { rounds } => return mutations::explore(rounds).map(|()| ExitCode::SUCCESS),
         Task::Tidy => vec![tidy_step()],
     };
     steps::run(&steps).map(|()| ExitCode::SUCCESS)

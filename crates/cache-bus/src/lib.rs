@@ -8,7 +8,7 @@
 //! | [`View`] | where each partition stands, as atomics for the hit path of the engine |
 //! | [`Receiver`] | what the engine implements to keep its own tier coherent |
 //!
-//! Each guard of the protocol can be taken out, to see that a test notices (`cargo xtask mutants`):
+//! Each guard of the protocol can be taken out, to see that a test notices (`cargo xtask mutations`):
 //!
 //! | name | what is missing |
 //! |---|---|

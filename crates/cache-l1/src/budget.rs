@@ -7,7 +7,7 @@
 //! An insert into a full tier takes as much out as it puts in. It keeps what became free in its [`Hand`] and takes
 //! from there first, so the shared sums, which all cores would fight for, hardly ever change.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Which bound was met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,14 +65,16 @@ impl Budget {
     /// then.
     pub(crate) fn reserve(&self, bytes: u64, hand: &mut Hand) -> Result<(), Pressure> {
         if hand.entries == 0 {
-            let more = |held: usize| Some(held + 1).filter(|&held| held <= self.entries_max);
+            let fits = |held: usize| held <= self.entries_max || mutated!("l1_entries_unbounded");
+            let more = |held: usize| Some(held + 1).filter(|&held| fits(held));
             if self.entries.fetch_update(Relaxed, Relaxed, more).is_err() {
                 return Err(Pressure::Entries);
             }
             hand.entries = 1;
         }
         if let Some(missing) = bytes.checked_sub(hand.bytes).filter(|&missing| missing > 0) {
-            let more = |held: u64| held.checked_add(missing).filter(|&held| held <= self.bytes_max);
+            let fits = |held: u64| held <= self.bytes_max || mutated!("l1_bytes_unbounded");
+            let more = |held: u64| held.checked_add(missing).filter(|&held| fits(held));
             if self.bytes.fetch_update(Relaxed, Relaxed, more).is_err() {
                 return Err(Pressure::Bytes);
             }

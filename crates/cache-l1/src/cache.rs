@@ -21,7 +21,6 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use cache_policy::{Family, Policy};
 
@@ -31,6 +30,7 @@ use crate::gate::Gate;
 use crate::listen::Listener;
 use crate::room::Newcomer;
 use crate::shelf::Shelf;
+use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::watch::Watch;
 use crate::{
     Address, Departed, Facts, Fence, Groups, Hit, Inserted, Left, Meta, Origin, Refusal, Snapshot, Stats,
@@ -216,11 +216,11 @@ impl<K, V, P: Policy> L1<K, V, P> {
         let shard = self.shard(at.resource());
         let shelf = shard.shelf.read();
         let (slot, front) = shelf.find(at.hash(), |held| held.borrow() == key)?;
-        if now >= front.hard_expiry() {
+        if now >= front.hard_expiry() && !mutated!("l1_hit_after_expiry") {
             return None;
         }
         let (mut epoch, version) = self.fence.present(at.partition());
-        if !front.was_alive_at(version) {
+        if !front.was_alive_at(version) && !mutated!("l1_race_hit_unjudged") {
             epoch = self.judge_again(&shelf, slot)?;
         }
         let notes = &front.notes;
@@ -430,7 +430,9 @@ impl<K, V, P: Policy> L1<K, V, P> {
     ) -> bool {
         let seq = entry.front.notes.seq;
         seq >= event.seq
-            && self.epoch(shelf, slot, entry).is_some_and(|epoch| Origin { epoch, seq }.reflects(event))
+            && !mutated!("l1_event_spares_none")
+            && (mutated!("l1_event_of_any_epoch")
+                || self.epoch(shelf, slot, entry).is_some_and(|epoch| Origin { epoch, seq }.reflects(event)))
     }
 
     /// Gives back the room of one that left.
@@ -443,12 +445,14 @@ impl<K, V, P: Policy> L1<K, V, P> {
     /// in memory.
     #[inline]
     pub(crate) fn moved(&self, at: &Address, snapshot: &Snapshot) -> Option<Refusal> {
-        if mutated!("l1_insert_unfenced") {
-            None
-        } else if self.fence.generation(at.partition()) != snapshot.generation {
+        let stripe = self.stripe(at.resource()).load(Ordering::Acquire);
+        let patterns = self.patterns.load(Ordering::Acquire);
+        if self.fence.generation(at.partition()) != snapshot.generation
+            && !mutated!("l1_race_insert_after_flush")
+        {
             Some(Refusal::Flushed)
-        } else if self.stripe(at.resource()).load(Ordering::Acquire) != snapshot.stripe
-            || self.patterns.load(Ordering::Acquire) != snapshot.patterns
+        } else if stripe != snapshot.stripe && !mutated!("l1_race_insert_after_event")
+            || patterns != snapshot.patterns && !mutated!("l1_race_insert_after_pattern")
         {
             Some(Refusal::Invalidated)
         } else {

@@ -3,10 +3,9 @@
 //! On the shelf the parts of an entry lie apart, so that hits fill the processor's caches with what they read and
 //! nothing else: the front, which is one line of 64 bytes where key and value are a pointer each.
 
-use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use crate::sync::{AtomicU64, Ordering};
 use crate::{Address, Groups, Meta, times};
+use std::num::NonZeroU64;
 
 /// What every hit reads.
 #[derive(Debug)]
@@ -35,7 +34,9 @@ const STRAY: u64 = 1 << 63;
 impl<K, V> Front<K, V> {
     #[inline]
     pub(crate) fn new(key: K, value: V, admission: Admission, meta: &Meta) -> Self {
-        let judged = AtomicU64::new(admission.version | if admission.stray { STRAY } else { 0 });
+        let judged = AtomicU64::new(
+            admission.version | if admission.stray && !mutated!("l1_stray_unmarked") { STRAY } else { 0 },
+        );
         // One that expires at 0 is refused.
         let hard_expiry = NonZeroU64::new(meta.hard_expiry).unwrap_or(NonZeroU64::MIN);
         Self { key, value, judged, hard_expiry, notes: Notes::new(meta) }

@@ -24,13 +24,11 @@
 //!   because a flush forgets the stamps of the old epoch: whoever sees the new stamps sees the new generation.
 //! - Only a value older than the newest stamp of the partition has to be looked up in the table, under the lock.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use hashbrown::HashTable;
-use parking_lot::RwLock;
 
 use crate::Origin;
 use crate::entry::Admission;
+use crate::sync::{AtomicU64, Ordering, RwLock};
 
 /// Group stamps kept per partition at most. Beyond, the older half is forgotten and everything at or before
 /// the newest of these counts as stamped: entries die needlessly, none survives wrongly.
@@ -146,7 +144,11 @@ impl Fence {
     fn change(&self, partition: u32, work: impl FnOnce(u64)) {
         let version = &self.present[partition as usize].version;
         let next = version.load(Ordering::Relaxed) + 1;
-        version.store(IN_CHANGE, Ordering::Release);
+        if mutated!("l1_race_version_first") {
+            version.store(next, Ordering::Release);
+        } else if !mutated!("l1_race_change_unmarked") {
+            version.store(IN_CHANGE, Ordering::Release);
+        }
         work(next);
         version.store(next, Ordering::Release);
         self.changes.fetch_add(1, Ordering::AcqRel);
@@ -156,6 +158,10 @@ impl Fence {
     #[inline]
     pub(crate) fn present(&self, partition: u32) -> (u64, u64) {
         let present = &self.present[partition as usize];
+        if mutated!("l1_race_epoch_after_version") {
+            let version = present.version.load(Ordering::Acquire);
+            return (present.epoch.load(Ordering::Acquire), version);
+        }
         let epoch = present.epoch.load(Ordering::Acquire);
         (epoch, present.version.load(Ordering::Acquire))
     }
@@ -173,10 +179,13 @@ impl Fence {
     ) -> Option<u64> {
         let version = self.present[partition as usize].version.load(Ordering::Acquire);
         let Partition { generation, newest, .. } = &self.partitions[partition as usize];
-        if version != IN_CHANGE
-            && newest.load(Ordering::Acquire) <= seq
-            && generation.load(Ordering::Acquire) <= alive
+        if (version != IN_CHANGE || mutated!("l1_race_judge_in_change"))
+            && (newest.load(Ordering::Acquire) <= seq || mutated!("l1_race_judge_stamps"))
+            && (generation.load(Ordering::Acquire) <= alive || mutated!("l1_race_judge_flushes"))
         {
+            if mutated!("l1_race_judge_version_last") {
+                return Some(self.present[partition as usize].version.load(Ordering::Acquire));
+            }
             return Some(version);
         }
         self.judge_slowly(partition, alive, own_group, groups, seq)
@@ -195,10 +204,9 @@ impl Fence {
         // Nothing changes while it is held.
         let stamps = stamps.read();
         let version = self.present[partition as usize].version.load(Ordering::Acquire);
-        let alive = mutated!("l1_fence_ignored")
-            || generation.load(Ordering::Acquire) <= alive
-                && !stamps.any_after(&[own_group], seq)
-                && !stamps.any_after(groups, seq);
+        let alive = (generation.load(Ordering::Acquire) <= alive || mutated!("l1_race_judge_flushes"))
+            && (!stamps.any_after(&[own_group], seq) || mutated!("l1_own_group_unstamped"))
+            && (!stamps.any_after(groups, seq) || mutated!("l1_race_judge_stamps"));
         alive.then_some(version)
     }
 
@@ -213,10 +221,12 @@ impl Fence {
         groups: &[u64],
         origin: Origin,
     ) -> Option<Admission> {
-        let version = self.judge(partition, generation, own_group, groups, origin.seq)?;
+        let alive = if mutated!("l1_race_insert_after_flush") { u64::MAX } else { generation };
+        let seq = if mutated!("l1_race_insert_after_stamp") { u64::MAX } else { origin.seq };
+        let version = self.judge(partition, alive, own_group, groups, seq)?;
         // Of a later flush than the version: then the generation is as well.
         let regular = self.present[partition as usize].epoch.load(Ordering::Acquire) == origin.epoch;
-        let held = self.generation(partition) == generation || mutated!("l1_fence_ignored");
+        let held = self.generation(partition) == generation || mutated!("l1_race_insert_after_flush");
         held.then_some(Admission { version, stray: !regular })
     }
 
@@ -224,7 +234,7 @@ impl Fence {
     /// since: then they are dead.
     pub(crate) fn epoch_at(&self, partition: u32, alive: u64) -> Option<u64> {
         let stamps = self.partitions[partition as usize].stamps.read();
-        (stamps.epoch_since <= alive).then_some(stamps.epoch)
+        (stamps.epoch_since <= alive || mutated!("l1_epoch_of_the_dead")).then_some(stamps.epoch)
     }
 }
 
@@ -247,7 +257,7 @@ impl Stamps {
     fn stamp(&mut self, group: u64, seq: u64) -> bool {
         if let Some(known) = self.table.find_mut(spread(group), |stamp| stamp.0 == group) {
             let newer = seq > known.1;
-            known.1 = known.1.max(seq);
+            known.1 = if mutated!("l1_stamp_goes_back") { seq } else { known.1.max(seq) };
             self.newest = self.newest.max(seq);
             return newer;
         }
@@ -273,7 +283,9 @@ impl Stamps {
         let mut seqs: Vec<u64> = self.table.iter().map(|stamp| stamp.1).collect();
         let middle = seqs.len() / 2;
         let (_, &mut floor, _) = seqs.select_nth_unstable(middle);
-        self.floor = self.floor.max(floor);
+        if !mutated!("l1_forgotten_stamps") {
+            self.floor = self.floor.max(floor);
+        }
         self.table.retain(|stamp| stamp.1 > floor);
     }
 }

@@ -2,13 +2,13 @@
 //! [`cache`](crate::cache).
 
 use std::borrow::Borrow;
-use std::sync::atomic::Ordering;
 
 use cache_policy::Policy;
 
 use crate::cache::L1;
 use crate::entry::Parts;
 use crate::shelf::Shelf;
+use crate::sync::Ordering;
 use crate::{Address, Cause, Left, Origin};
 
 impl<K, V, P: Policy> L1<K, V, P> {
@@ -41,7 +41,9 @@ impl<K, V, P: Policy> L1<K, V, P> {
 
     /// [`invalidate_key`](Self::invalidate_key) for the resource's key without parameters and all with.
     pub fn invalidate_resource(&self, resource: u64, event: Origin) -> Vec<Left<K, V>> {
-        self.stripe(resource).fetch_add(1, Ordering::AcqRel);
+        if !mutated!("l1_race_resource_dropped_first") {
+            self.stripe(resource).fetch_add(1, Ordering::AcqRel);
+        }
         let shard = self.shard(resource);
         let mut shelf = shard.shelf.write();
         let mut left = Vec::new();
@@ -54,6 +56,9 @@ impl<K, V, P: Policy> L1<K, V, P> {
         }
         shard.publish(&shelf);
         drop(shelf);
+        if mutated!("l1_race_resource_dropped_first") {
+            self.stripe(resource).fetch_add(1, Ordering::AcqRel);
+        }
         self.listener.tell(&left);
         left
     }
@@ -68,7 +73,9 @@ impl<K, V, P: Policy> L1<K, V, P> {
         partition: u32,
         matches: impl Fn(&K) -> bool,
     ) -> Vec<Left<K, V>> {
-        self.patterns.fetch_add(1, Ordering::AcqRel);
+        if !mutated!("l1_race_pattern_dropped_first") {
+            self.patterns.fetch_add(1, Ordering::AcqRel);
+        }
         let outdated = |shelf: &Shelf<K, V, P>, slot, entry: Parts<'_, K, V>| {
             entry.back.home.partition() == partition
                 && matches(&entry.front.key)
@@ -88,13 +95,17 @@ impl<K, V, P: Policy> L1<K, V, P> {
             }
             let mut shelf = shard.shelf.write();
             for slot in found {
-                if shelf.get(slot).is_some_and(|entry| outdated(&shelf, slot, entry))
+                let still = |entry| mutated!("l1_race_pattern_found_once") || outdated(&shelf, slot, entry);
+                if shelf.get(slot).is_some_and(still)
                     && let Some(entry) = shelf.take(slot, Cause::Invalidated)
                 {
                     left.push(self.account(entry));
                 }
             }
             shard.publish(&shelf);
+        }
+        if mutated!("l1_race_pattern_dropped_first") {
+            self.patterns.fetch_add(1, Ordering::AcqRel);
         }
         self.listener.tell(&left);
         left
@@ -116,7 +127,10 @@ impl<K, V, P: Policy> L1<K, V, P> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        self.bump_stripe(at);
+        if !mutated!("l1_race_key_dropped_first") {
+            self.bump_stripe(at);
+        }
+        let _late = mutated!("l1_race_key_dropped_first").then(|| Late(|| self.bump_stripe(at)));
         let shard = self.shard(at.resource());
         let mut shelf = shard.shelf.write();
         let (slot, front) = shelf.find(at.hash(), |held| held.borrow() == key)?;
@@ -126,5 +140,14 @@ impl<K, V, P: Policy> L1<K, V, P> {
         let left = shelf.take(slot, cause)?;
         shard.publish(&shelf);
         Some(self.account(left))
+    }
+}
+
+/// Does its work when it goes: a mutation of the order above.
+struct Late<F: Fn()>(F);
+
+impl<F: Fn()> Drop for Late<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }

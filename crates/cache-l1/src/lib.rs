@@ -50,12 +50,17 @@
 #[macro_use]
 mod mutation;
 
+#[cfg(not(edgecache_shuttle))]
 mod atomic;
 mod budget;
 mod cache;
 mod curve;
 mod entry;
 mod fence;
+#[cfg(not(edgecache_shuttle))]
+mod gate;
+#[cfg(edgecache_shuttle)]
+#[path = "gate_explored.rs"]
 mod gate;
 mod index;
 mod invalidate;
@@ -65,8 +70,10 @@ mod room;
 mod shed;
 mod shelf;
 mod slots;
+mod sync;
 mod tally;
 mod times;
+#[cfg(not(edgecache_shuttle))]
 mod turns;
 mod watch;
 mod wheel;

@@ -5,14 +5,13 @@
 //! other shard gives; its lock is taken only after this one's was let go, hence everything is checked again
 //! afterwards.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use cache_policy::Policy;
 
 use crate::budget::{Hand, Pressure};
 use crate::cache::{L1, Shard};
 use crate::entry::{Admission, overhead_bytes};
 use crate::shelf::Shelf;
+use crate::sync::Ordering::Relaxed;
 use crate::{Address, Cause, Departed, Left, Meta, Refusal, Snapshot};
 
 /// Entries an insert looks at to get rid of expired ones, wanted or not.
@@ -90,6 +89,11 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
     ) -> Option<Refusal> {
         let shard = self.shard(newcomer.at.resource());
         let mut own_only = self.shards.len() == 1;
+        if mutated!("l1_race_insert_checked_unlocked")
+            && let Some(refusal) = self.moved(newcomer.at, newcomer.snapshot)
+        {
+            return Some(refusal);
+        }
         for _ in 0..2 * self.shards.len() + SPARE_ROUNDS {
             let attempt = {
                 let mut shelf = shard.shelf.write();
@@ -162,11 +166,13 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
         leaving: &mut Leaving<'_, K, V>,
     ) -> Result<Admission, Refusal> {
         let &Newcomer { ref pair, ref meta, at, snapshot, now } = newcomer;
-        if let Some(refusal) = self.moved(at, snapshot) {
+        if !mutated!("l1_race_insert_checked_unlocked")
+            && let Some(refusal) = self.moved(at, snapshot)
+        {
             return Err(refusal);
         }
         let Some(admission) = self.admit(at, meta, snapshot) else { return Err(Refusal::Stamped) };
-        if now >= meta.hard_expiry {
+        if now >= meta.hard_expiry && !mutated!("l1_insert_expired") {
             return Err(Refusal::Expired);
         }
         let is_same = |key: &K| pair.as_ref().is_some_and(|pair| pair.0 == *key);
@@ -177,6 +183,7 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
             } else if !self.is_current(older) {
                 Cause::Invalidated
             } else if older.front.notes.seq > meta.origin.seq
+                && !mutated!("l1_insert_over_newer")
                 && self.epoch(shelf, slot, older) == Some(meta.origin.epoch)
             {
                 return Err(Refusal::Newer);
@@ -189,7 +196,7 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
         }
         if self.budget.entries_max() == 0 {
             Err(Refusal::NoRoom)
-        } else if newcomer.bytes() > self.budget.bytes_max() {
+        } else if newcomer.bytes() > self.budget.bytes_max() && !mutated!("l1_insert_too_heavy") {
             Err(Refusal::TooHeavy)
         } else {
             Ok(admission)

@@ -15,7 +15,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
         let held = self.len();
         let mut left = Vec::new();
         for shard in &self.shards {
-            let of_shard = shard.entries.load(std::sync::atomic::Ordering::Relaxed);
+            let of_shard = shard.entries.load(crate::sync::Ordering::Relaxed);
             // Rounded up, so that shards with one entry each give as well; the last ones are spared for it.
             let share = (entries as u128 * of_shard as u128).div_ceil(held.max(1) as u128) as usize;
             let mut wanted = share.min(entries.saturating_sub(left.len()));

@@ -1,12 +1,12 @@
 //! The tier's own [`Curve`]: fed by look-ups, asked by whoever plans its size.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use cache_policy::Policy;
 
 use crate::cache::L1;
 use crate::curve::Curve;
+use crate::sync::{AtomicU64, Ordering::Relaxed};
 
 /// Nobody watches: the threshold is 0, which no hash is below.
 #[derive(Debug, Default)]

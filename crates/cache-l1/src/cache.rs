@@ -115,7 +115,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
         let entries_max = config.entries_max.min((1 << 31) - 2);
         let shards =
             config.shards.unwrap_or_else(|| shards_for(entries_max)).clamp(1, SHARDS_MAX).next_power_of_two();
-        let lightest = overhead_bytes::<K, V>(&Groups::default(), false);
+        let lightest = overhead_bytes::<K, V>(&Groups::default(), false, false);
         let share = entries_max.min((config.bytes_max / lightest) as usize).div_ceil(shards);
         // Hashes do not fill the shards evenly.
         let expected = (share + share / 16 + if shards == 1 { 0 } else { 16 }).min(entries_max).min(HINT_MAX);
@@ -140,7 +140,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
     /// What an entry costs beside its [`Meta::weight`]: the places of key and value themselves, what is noted about
     /// them, its groups, and its part of the table, the timing wheel, the policy and (for variants) the index.
     pub fn overhead_bytes(at: &Address, meta: &Meta) -> u64 {
-        overhead_bytes::<K, V>(&meta.groups, at.is_variant())
+        overhead_bytes::<K, V>(&meta.groups, at.is_variant(), meta.idle > 0)
     }
 
     /// Entries held, those not yet swept included.
@@ -216,12 +216,13 @@ impl<K, V, P: Policy> L1<K, V, P> {
         let shard = self.shard(at.resource());
         let shelf = shard.shelf.read();
         let (slot, front) = shelf.find(at.hash(), |held| held.borrow() == key)?;
-        if now >= front.hard_expiry() && !mutated!("l1_hit_after_expiry") {
-            return None;
-        }
         let (mut epoch, version) = self.fence.present(at.partition());
         if !front.was_alive_at(version) && !mutated!("l1_race_hit_unjudged") {
             epoch = self.judge_again(&shelf, slot)?;
+        }
+        let mut hard_expiry = front.hard_expiry();
+        if now >= hard_expiry && !mutated!("l1_hit_after_expiry") {
+            hard_expiry = shelf.slide(slot, now)?;
         }
         let notes = &front.notes;
         let facts = Facts {
@@ -230,7 +231,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
             load_start: notes.load_start(),
             born: notes.born,
             soft_expiry: notes.soft_expiry(),
-            hard_expiry: front.hard_expiry(),
+            hard_expiry,
         };
         let answer = answer(&front.value, &facts);
         let tend = shelf.policy().touched(slot, at.hash());
@@ -309,13 +310,15 @@ impl<K, V, P: Policy> L1<K, V, P> {
                 let Parts { front, back } = entry;
                 let notes = &front.notes;
                 let epoch = self.epoch(&shelf, slot, entry).unwrap_or(0);
+                let (hard_expiry, idle) = shelf.lifetime(slot, entry);
                 let meta = Meta {
                     origin: Origin { epoch, seq: notes.seq },
                     version: notes.version,
                     load_start: notes.load_start(),
                     born: notes.born,
                     soft_expiry: notes.soft_expiry(),
-                    hard_expiry: front.hard_expiry(),
+                    hard_expiry,
+                    idle,
                     weight: back.weight,
                     groups: back.groups.clone(),
                 };

@@ -268,24 +268,30 @@ impl Hasher for Identity {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use cache_policy::contract::{Rng, mix};
 
-    /// LRU hit ratios the dull way.
+    /// LRU hit ratios the dull way: a cache of each size.
     fn exact(trace: &[u64], sizes: &[usize]) -> Vec<f64> {
-        let mut stack: Vec<u64> = Vec::new();
-        let mut hits = vec![0_u64; sizes.len()];
-        for &key in trace {
-            if let Some(depth) = stack.iter().rev().position(|&other| other == key) {
-                for (at, &size) in sizes.iter().enumerate() {
-                    hits[at] += u64::from(depth < size);
+        let hit_ratio = |&size: &usize| {
+            let (mut last, mut by_time) = (HashMap::new(), BTreeMap::new());
+            let mut hits = 0;
+            for (time, &key) in trace.iter().enumerate() {
+                by_time.insert(time, key);
+                if let Some(before) = last.insert(key, time) {
+                    hits += 1;
+                    by_time.remove(&before);
+                } else if last.len() > size
+                    && let Some((_, oldest)) = by_time.pop_first()
+                {
+                    last.remove(&oldest);
                 }
-                let at = stack.len() - 1 - depth;
-                stack.remove(at);
             }
-            stack.push(key);
-        }
-        hits.into_iter().map(|hits| hits as f64 / trace.len() as f64).collect()
+            f64::from(hits) / trace.len() as f64
+        };
+        sizes.iter().map(hit_ratio).collect()
     }
 
     fn watch(trace: &[u64], one_in: u32, keys_max: usize) -> Curve {

@@ -4,7 +4,7 @@
 //! nothing else: the front, which is one line of 64 bytes where key and value are a pointer each.
 
 use crate::sync::{AtomicU64, Ordering};
-use crate::{Address, Groups, Meta, times};
+use crate::{Address, Groups, Meta, sliding, times};
 use std::num::NonZeroU64;
 
 /// What every hit reads.
@@ -143,25 +143,32 @@ impl Back {
     /// Overhead included.
     #[inline]
     pub(crate) fn bytes<K, V>(&self) -> u64 {
-        u64::from(self.weight) + overhead_bytes::<K, V>(&self.groups, self.home.is_variant())
+        u64::from(self.weight)
+            + overhead_bytes::<K, V>(&self.groups, self.home.is_variant(), self.home.slides())
     }
 }
 
-/// Partition, and whether the key has parameters.
+/// Partition, whether the key has parameters, and whether the entry is listed as sliding.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Home(u32);
 
 impl Home {
     /// Partitions are below.
-    pub(crate) const PARTITIONS_MAX: u32 = Self::VARIANT;
+    pub(crate) const PARTITIONS_MAX: u32 = Self::SLIDES;
     const VARIANT: u32 = 1 << 31;
+    const SLIDES: u32 = 1 << 30;
 
-    pub(crate) fn new(at: &Address) -> Self {
-        Self(at.partition() | if at.is_variant() { Self::VARIANT } else { 0 })
+    pub(crate) fn new(at: &Address, slides: bool) -> Self {
+        let variant = if at.is_variant() { Self::VARIANT } else { 0 };
+        Self(at.partition() | variant | if slides { Self::SLIDES } else { 0 })
     }
 
     pub(crate) fn partition(self) -> u32 {
-        self.0 & !Self::VARIANT
+        self.0 & !(Self::VARIANT | Self::SLIDES)
+    }
+
+    pub(crate) fn slides(self) -> bool {
+        self.0 & Self::SLIDES != 0
     }
 
     pub(crate) fn is_variant(self) -> bool {
@@ -172,7 +179,7 @@ impl Home {
 /// What an entry costs beside its weight. Tables are counted as on average between two times of growing, lists of
 /// slots as grown by an eighth at a time.
 #[inline]
-pub(crate) fn overhead_bytes<K, V>(groups: &Groups, variant: bool) -> u64 {
+pub(crate) fn overhead_bytes<K, V>(groups: &Groups, variant: bool, slides: bool) -> u64 {
     const TABLE: usize = 8;
     const WHEEL: usize = 8;
     /// The policies' own arrays: 9 to 14 bytes a slot.
@@ -181,7 +188,8 @@ pub(crate) fn overhead_bytes<K, V>(groups: &Groups, variant: bool) -> u64 {
     const VARIANT: usize = 16 + 8;
     let parts = size_of::<Option<Front<K, V>>>() + size_of::<Back>();
     let fixed = parts + TABLE + WHEEL + POLICY;
-    (fixed + groups.bytes() + if variant { VARIANT } else { 0 }) as u64
+    let sliding = if slides { sliding::BYTES } else { 0 };
+    (fixed + groups.bytes() + if variant { VARIANT } else { 0 } + sliding) as u64
 }
 
 #[cfg(test)]
@@ -199,7 +207,7 @@ mod tests {
 
     #[test]
     fn beside_key_and_value_an_entry_costs_at_most_80_bytes_and_24_for_coherence() {
-        let bytes = overhead_bytes::<u64, Arc<u64>>(&Groups::default(), false);
+        let bytes = overhead_bytes::<u64, Arc<u64>>(&Groups::default(), false, false);
         assert!(bytes - 16 <= 80 + 24, "{bytes}");
     }
 

@@ -69,6 +69,7 @@ mod pressure;
 mod room;
 mod shed;
 mod shelf;
+mod sliding;
 mod slots;
 mod sync;
 mod tally;

@@ -35,7 +35,8 @@ impl<K, V> Newcomer<'_, K, V> {
     /// Overhead included.
     #[inline]
     fn bytes(&self) -> u64 {
-        u64::from(self.meta.weight) + overhead_bytes::<K, V>(&self.meta.groups, self.at.is_variant())
+        u64::from(self.meta.weight)
+            + overhead_bytes::<K, V>(&self.meta.groups, self.at.is_variant(), self.meta.idle > 0)
     }
 }
 
@@ -141,7 +142,7 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
             match self.budget.reserve(bytes, &mut leaving.hand) {
                 Ok(()) => {
                     if let Some(pair) = newcomer.pair.take() {
-                        shelf.put(pair, newcomer.at, newcomer.meta, admission, bytes);
+                        shelf.put(pair, newcomer.at, newcomer.meta, admission, bytes, now);
                     }
                     return Attempt::Stored;
                 }
@@ -178,7 +179,7 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
         let is_same = |key: &K| pair.as_ref().is_some_and(|pair| pair.0 == *key);
         if let Some((slot, older)) = shelf.find(at.hash(), is_same) {
             let older = shelf.parts(slot, older);
-            let cause = if now >= older.front.hard_expiry() {
+            let cause = if now >= shelf.deadline(slot, older) {
                 Cause::Expired
             } else if !self.is_current(older) {
                 Cause::Invalidated

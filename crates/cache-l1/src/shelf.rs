@@ -6,6 +6,7 @@ use hashbrown::HashTable;
 
 use crate::entry::{Admission, Back, Front, Home, Parts};
 use crate::index::Index;
+use crate::sliding::{LOOK_HERE, Sliding};
 use crate::slots::{Slots, push_sparingly};
 use crate::tally::Tally;
 use crate::wheel::Wheel;
@@ -24,6 +25,7 @@ pub(crate) struct Shelf<K, V, P> {
     index: Index,
     /// (slot, epoch) of entries that came with another epoch than the fence knew: hardly any.
     strays: HashTable<(u32, u64)>,
+    sliding: Sliding,
     bytes: u64,
     pub(crate) tally: Tally,
     /// Where the walk for dead entries goes on, and the fence's version it began at and last completed.
@@ -49,6 +51,7 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
             wheel: Wheel::new(expected),
             index: Index::default(),
             strays: HashTable::new(),
+            sliding: Sliding::default(),
             bytes: 0,
             tally: Tally::default(),
             walk: Walk::default(),
@@ -115,12 +118,17 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         meta: &mut Meta,
         admission: Admission,
         bytes: u64,
+        now: u64,
     ) {
         let slot = self.free.pop().unwrap_or_else(|| {
             push_sparingly(&mut self.backs, Back::default());
             self.fronts.push()
         });
-        let (hash, deadline) = (at.hash(), meta.hard_expiry);
+        let (hash, mut deadline) = (at.hash(), meta.hard_expiry);
+        if meta.idle > 0 {
+            deadline = self.sliding.add(slot, meta.idle, deadline, now);
+            meta.hard_expiry = LOOK_HERE;
+        }
         // The place first, so that nothing stands between making the front and storing it.
         let place = self.fronts.place(slot);
         *place = Some(Front::new(key, value, admission, meta));
@@ -128,7 +136,7 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         back.hash = hash;
         back.groups = std::mem::take(&mut meta.groups);
         back.weight = meta.weight;
-        back.home = Home::new(at);
+        back.home = Home::new(at, meta.idle > 0);
         self.bytes += bytes;
         let backs = &self.backs;
         self.table.insert_unique(hash, slot, |&slot| hash_of(backs, slot));
@@ -141,6 +149,29 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         self.wheel.schedule(slot, deadline);
         let weight = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.policy.inserted(slot, Newcomer { hash, weight, deadline });
+    }
+
+    /// For an entry that bears a passed expiry: its hard one if it is a sliding one and lives, and then it lives on.
+    #[cold]
+    pub(crate) fn slide(&self, slot: u32, now: u64) -> Option<u64> {
+        let slide = self.sliding.get(slot)?;
+        slide.hit(now).then(|| slide.hard())
+    }
+
+    /// From when on the entry is expired, as things are.
+    pub(crate) fn deadline(&self, slot: u32, entry: Parts<'_, K, V>) -> u64 {
+        match entry.front.hard_expiry() {
+            LOOK_HERE => self.sliding.get(slot).map_or(LOOK_HERE, |slide| slide.deadline()),
+            fixed => fixed,
+        }
+    }
+
+    /// Hard expiry and idle time of an entry.
+    pub(crate) fn lifetime(&self, slot: u32, entry: Parts<'_, K, V>) -> (u64, u32) {
+        match self.sliding.get(slot) {
+            Some(slide) => (slide.hard(), slide.idle()),
+            None => (entry.front.hard_expiry(), 0),
+        }
     }
 
     /// Takes an entry out, for any reason but eviction.
@@ -167,9 +198,8 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         if self.wheel.is_quiet(now) {
             return None;
         }
-        let fronts = &self.fronts;
-        let deadline = |slot| fronts.get(slot).map_or(0, |front| front.hard_expiry());
-        let slot = self.wheel.due(now, steps, deadline)?;
+        let (fronts, sliding) = (&self.fronts, &self.sliding);
+        let slot = self.wheel.due(now, steps, |slot| deadline_of(fronts, sliding, slot))?;
         self.take(slot, Cause::Expired)
     }
 
@@ -223,6 +253,9 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         let front = self.fronts.take(slot)?;
         let back = &mut self.backs[slot as usize];
         let (hash, bytes, variant) = (back.hash, back.bytes::<K, V>(), back.home.is_variant());
+        if back.home.slides() {
+            self.sliding.remove(slot);
+        }
         back.groups = Groups::default();
         if let Ok(place) = self.table.find_entry(hash, |&other| other == slot) {
             place.remove();
@@ -248,13 +281,21 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         K: Eq,
     {
         let (mut bytes, mut variants, mut mortal, mut strays, mut count) = (0, 0, 0, 0, 0);
+        let mut slides = 0;
         for (slot, entry) in self.entries() {
             let found = self.find(entry.back.hash, |key| *key == entry.front.key).map(|(slot, _)| slot);
             assert_eq!(found, Some(slot), "table: slot {slot} is not found by its key");
             let variant = entry.back.home.is_variant();
             assert_eq!(self.index.resource_of(slot).is_some(), variant, "index: slot {slot}");
             variants += usize::from(variant);
-            let waits = entry.front.hard_expiry() != u64::MAX;
+            let slide = self.sliding.get(slot);
+            assert_eq!(slide.is_some(), entry.back.home.slides(), "sliding: slot {slot}");
+            assert!(
+                slide.is_none_or(|slide| slide.deadline() <= slide.hard()),
+                "sliding: slot {slot} lives too long"
+            );
+            slides += usize::from(slide.is_some());
+            let waits = self.deadline(slot, entry) != u64::MAX;
             assert_eq!(self.wheel.is_scheduled(slot), waits, "wheel: slot {slot}");
             mortal += usize::from(waits);
             let stray = entry.front.is_stray();
@@ -271,7 +312,9 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
             "slots: a free one has groups"
         );
         assert_eq!(self.index.validate(), variants, "index: count");
-        let deadline = |slot| self.fronts.get(slot).map_or(0, |front| front.hard_expiry());
+        assert_eq!(self.sliding.len(), slides, "sliding: count");
+        let deadline =
+            |slot| (deadline_of(&self.fronts, &self.sliding, slot), self.sliding.get(slot).is_some());
         assert_eq!(self.wheel.validate(deadline), mortal, "wheel: count");
         assert_eq!(self.strays.len(), strays, "strays: count");
         assert_eq!(self.policy.residents(), count, "policy: count of residents");
@@ -282,6 +325,15 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
 /// Of a slot that holds an entry.
 fn hash_of(backs: &[Back], slot: u32) -> u64 {
     backs.get(slot as usize).map_or(0, |back| back.hash)
+}
+
+/// When the entry in the slot expires, as things are.
+#[inline]
+fn deadline_of<K, V>(fronts: &Slots<Front<K, V>>, sliding: &Sliding, slot: u32) -> u64 {
+    match fronts.get(slot).map_or(0, |front| front.hard_expiry()) {
+        LOOK_HERE => sliding.get(slot).map_or(LOOK_HERE, |slide| slide.deadline()),
+        fixed => fixed,
+    }
 }
 
 fn spread(slot: u32) -> u64 {

@@ -146,8 +146,9 @@ impl Wheel {
         self.links.get(slot as usize).is_some_and(|link| link.prev != IDLE)
     }
 
-    /// Panics if the structure is broken; the answer is the number of scheduled slots.
-    pub(crate) fn validate(&self, deadline_of: impl Fn(u32) -> u64) -> usize {
+    /// Panics if the structure is broken; the answer is the number of scheduled slots. `deadline_of` also tells whether
+    /// the deadline may have been moved to later.
+    pub(crate) fn validate(&self, deadline_of: impl Fn(u32) -> (u64, bool)) -> usize {
         let mut count = 0;
         for bucket in 0..LEVELS * BUCKETS {
             let (level, at) = (bucket / BUCKETS, bucket % BUCKETS);
@@ -161,9 +162,10 @@ impl Wheel {
                 let link = self.links[slot as usize];
                 assert_eq!(link.prev, prev, "wheel: link of slot {slot}");
                 // One in the past lies where the time was when it came.
-                let deadline = deadline_of(slot);
+                let (deadline, moved) = deadline_of(slot);
+                let begin = self.begin(level, at);
                 assert!(
-                    deadline < self.time || digit(deadline, level) == at,
+                    deadline < self.time || digit(deadline, level) == at || moved && begin <= deadline,
                     "wheel: slot {slot} lies in the wrong bucket"
                 );
                 assert!(deadline >= self.quiet_until.min(self.time), "wheel: slot {slot} is missed");
@@ -193,13 +195,16 @@ impl Wheel {
     /// already, so it comes before all others and time cannot pass it.
     fn next_bucket(&self) -> Option<(usize, u64)> {
         let used = (0..LEVELS).rev().filter(|&level| self.occupied[level] != 0);
-        used.map(|level| {
-            let at = u64::from(self.occupied[level].trailing_zeros());
-            let shift = DIGIT_BITS * level as u32;
-            let above = self.time >> shift >> DIGIT_BITS << DIGIT_BITS;
-            (level, (above | at) << shift)
-        })
-        .min_by_key(|&(_, begin)| begin)
+        used.map(|level| (level, self.begin(level, self.occupied[level].trailing_zeros() as usize)))
+            .min_by_key(|&(_, begin)| begin)
+    }
+
+    /// When a bucket begins that holds what lies ahead.
+    #[inline]
+    fn begin(&self, level: usize, at: usize) -> u64 {
+        let shift = DIGIT_BITS * level as u32;
+        let above = self.time >> shift >> DIGIT_BITS << DIGIT_BITS;
+        (above | at as u64) << shift
     }
 }
 
@@ -246,7 +251,7 @@ mod tests {
         }
 
         fn validate(&self) -> usize {
-            self.wheel.validate(|slot| self.deadlines[slot as usize])
+            self.wheel.validate(|slot| (self.deadlines[slot as usize], false))
         }
     }
 

@@ -131,6 +131,9 @@ pub struct Meta {
     pub soft_expiry: u64,
     /// From here on the entry is never served; `u64::MAX` = never expires.
     pub hard_expiry: u64,
+    /// With more than 0 milliseconds the entry also expires when it was not asked for during so long: each hit moves that
+    /// to as long after it, never past `hard_expiry`. A policy that goes by expiry sees the first of these times.
+    pub idle: u32,
     /// Bytes of key and value together; the tier adds its own overhead
     /// ([`L1::overhead_bytes`](crate::L1::overhead_bytes)).
     pub weight: u32,
@@ -151,7 +154,7 @@ pub struct Facts {
     pub born: u64,
     /// See [`Meta::soft_expiry`].
     pub soft_expiry: u64,
-    /// See [`Meta::hard_expiry`].
+    /// See [`Meta::hard_expiry`]; not the end of an idle time.
     pub hard_expiry: u64,
 }
 
@@ -170,7 +173,7 @@ pub struct Hit<V> {
     pub born: u64,
     /// See [`Meta::soft_expiry`].
     pub soft_expiry: u64,
-    /// See [`Meta::hard_expiry`].
+    /// See [`Meta::hard_expiry`]; not the end of an idle time.
     pub hard_expiry: u64,
 }
 

@@ -53,7 +53,8 @@ fn reading_allocates_nothing() {
         let at = |number: u64| Address::bare(mix(number + 1), 0);
         let keys: Vec<Arc<str>> = (0..10_000).map(|number| format!("gpu-{number}").into()).collect();
         for (number, key) in (0..).zip(&keys) {
-            let meta = Meta { hard_expiry: 1_000, groups: vec![5].into(), ..Meta::default() };
+            let idle = if number % 2 == 0 { 0 } else { 600 };
+            let meta = Meta { hard_expiry: 1_000, idle, groups: vec![5].into(), ..Meta::default() };
             let at = at(number);
             assert!(l1.insert(key.clone(), Arc::new(vec![7; 100]), &at, meta, &l1.snapshot(&at), 0).stored());
         }

@@ -43,6 +43,7 @@ enum Op {
         key: Key,
         weight: u32,
         ttl: Option<u64>,
+        idle: u32,
         behind: u64,
         groups: Vec<u64>,
         late: bool,
@@ -76,10 +77,19 @@ fn op() -> impl Strategy<Value = Op> {
     let key = || (0..6_u8, 0..4_u8);
     let groups = || prop::collection::vec(1..4_u64, 0..3);
     let group = prop_oneof![4 => 1..4_u64, 1 => Just(OWN_GROUP)];
-    let insert =
-        (key(), 0..2_000_u32, prop::option::of(0..3_000_u64), 0..3_u64, groups(), any::<bool>()).prop_map(
-            |(key, weight, ttl, behind, groups, late)| Op::Insert { key, weight, ttl, behind, groups, late },
-        );
+    let ttl = prop::option::of(0..3_000_u64);
+    let idle = prop_oneof![2 => Just(0), 1 => 1..600_u32];
+    let insert = (key(), 0..2_000_u32, ttl, idle, 0..3_u64, groups(), any::<bool>()).prop_map(
+        |(key, weight, ttl, idle, behind, groups, late)| Op::Insert {
+            key,
+            weight,
+            ttl,
+            idle,
+            behind,
+            groups,
+            late,
+        },
+    );
     prop_oneof![
         3 => (0..500_u64).prop_map(Op::Advance),
         8 => key().prop_map(Op::Get),
@@ -102,6 +112,15 @@ struct Held {
     meta: Meta,
     bytes: u64,
     flushes: u64,
+    deadline: u64,
+}
+
+impl Held {
+    fn hit(&mut self, now: u64) {
+        if self.meta.idle > 0 {
+            self.deadline = (now + u64::from(self.meta.idle)).min(self.meta.hard_expiry);
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -158,7 +177,16 @@ impl Model {
     }
 
     fn is_expired(&self, held: &Held) -> bool {
-        held.meta.hard_expiry <= self.now
+        held.deadline <= self.now
+    }
+
+    /// What a look-up finds, which is a hit.
+    fn get(&mut self, key: Key) -> Option<Held> {
+        self.served(key)?;
+        let now = self.now;
+        let held = self.held.get_mut(&key)?;
+        held.hit(now);
+        Some(held.clone())
     }
 
     fn served(&self, key: Key) -> Option<&Held> {
@@ -209,11 +237,14 @@ impl Run {
     fn step(&mut self, op: Op) {
         match op {
             Op::Advance(by) => self.model.now += by,
-            Op::Get(key) => drop(self.l1.get(&key, &address_of(key), self.model.now)),
+            Op::Get(key) => {
+                let hit = self.l1.get(&key, &address_of(key), self.model.now);
+                assert_eq!(hit.is_some(), self.model.get(key).is_some(), "get {key:?}");
+            }
             Op::Snapshot(key) => {
                 self.kept.insert(key, (self.l1.snapshot(&address_of(key)), self.model.fences(key)));
             }
-            Op::Insert { key, weight, ttl, behind, groups, late } => {
+            Op::Insert { key, weight, ttl, idle, behind, groups, late } => {
                 let fresh = (self.l1.snapshot(&address_of(key)), self.model.fences(key));
                 let (snapshot, fences) = self.kept.get(&key).copied().filter(|_| late).unwrap_or(fresh);
                 let head = self.model.log(partition_of(key)).head;
@@ -224,6 +255,7 @@ impl Run {
                     born: 3,
                     soft_expiry: 4,
                     hard_expiry: ttl.map_or(u64::MAX, |ttl| self.model.now + ttl),
+                    idle,
                     weight,
                     groups: Groups::from(groups),
                 };
@@ -311,7 +343,10 @@ impl Run {
             }
         }
         if refused.is_none() {
-            let replaced = self.model.held.insert(key, Held { value, meta, bytes, flushes: fences.flushes });
+            let deadline = meta.hard_expiry;
+            let mut held = Held { value, meta, bytes, flushes: fences.flushes, deadline };
+            held.hit(now);
+            let replaced = self.model.held.insert(key, held);
             assert!(replaced.is_none(), "{key:?} is there twice");
         }
     }
@@ -392,15 +427,19 @@ impl Run {
         }
     }
 
-    fn compare(&self) {
+    fn compare(&mut self) {
         self.l1.validate();
         assert_eq!((self.l1.len(), self.l1.bytes()), (self.model.held.len(), self.model.bytes()));
         for resource in 0..6 {
             for variant in 0..4 {
                 let key = (resource, variant);
                 let hit = self.l1.get(&key, &address_of(key), self.model.now);
-                let expected = self.model.served(key);
-                assert_eq!(hit.as_ref().map(|hit| *hit.value), expected.map(|held| held.value), "{key:?}");
+                let expected = self.model.get(key);
+                assert_eq!(
+                    hit.as_ref().map(|hit| *hit.value),
+                    expected.as_ref().map(|held| held.value),
+                    "{key:?}"
+                );
                 if let (Some(hit), Some(held)) = (hit, expected) {
                     let meta = &held.meta;
                     assert_eq!(

@@ -305,3 +305,29 @@ fn a_sweep_takes_only_what_is_dead_and_leaves_nothing_of_it() {
         world.at_rest();
     });
 }
+
+/// Threads bring their times as they come: the later of two hits counts, whichever is told last.
+#[test]
+fn the_later_of_two_hits_says_when_an_entry_is_idle() {
+    explore(|| {
+        let world = World::new(10, 1);
+        let snapshot = world.l1.snapshot(&at(0));
+        let meta = Meta { idle: 10, ..meta(Origin { epoch: 0, seq: 1 }) };
+        assert!(world.l1.insert(0, Arc::new(1), &at(0), meta, &snapshot, 0).stored());
+        let readers = [5, 9].map(|now| {
+            let world = world.clone();
+            thread::spawn(move || assert!(world.l1.get(&0, &at(0), now).is_some()))
+        });
+        let sweeper = thread::spawn({
+            let world = world.clone();
+            move || assert_eq!(world.l1.sweep(4, 100).len(), 0)
+        });
+        for reader in readers {
+            reader.join().unwrap();
+        }
+        sweeper.join().unwrap();
+        assert!(world.l1.get(&0, &at(0), 18).is_some());
+        assert!(world.l1.get(&0, &at(0), 28).is_none());
+        world.l1.validate();
+    });
+}

@@ -4,15 +4,16 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bb8_redis::redis::{ConnectionAddr, IntoConnectionInfo};
+use crate::topology::{self, Endpoint, Topology};
 
 /// The name under which events are published as JSON for other services, where that is switched on.
 pub const PUBLIC_CHANNEL: &str = "cache_invalidation_events";
 
 /// How a deployment uses its Redis. All nodes of a deployment must agree on `prefix`, `db` and `partitions`.
 ///
-/// A node opens at most `data_connections` + 2 × `control_connections` + 1 connections: the store has a data pool and
-/// a control pool, the transport a control pool and the connection on which hints arrive.
+/// A node opens at most `data_connections` + 2 × `control_connections` + 1 connections to each master: the store has a
+/// data pool and a control pool, the transport a control pool and the connection on which hints arrive. (One more for a
+/// moment where writes ask for replicas, and two to a Sentinel.)
 ///
 /// ```
 /// let config = cache_redis::RedisConfig::from_url("rediss://edge:secret@cache.internal:6380/3")?;
@@ -23,7 +24,9 @@ pub const PUBLIC_CHANNEL: &str = "cache_invalidation_events";
 /// ```
 #[derive(Debug, Clone)]
 pub struct RedisConfig {
-    /// Host name or address.
+    /// How the servers are put together.
+    pub topology: Topology,
+    /// Host name or address of the one server (with several: of one of them, for messages).
     pub host: String,
     /// TCP port.
     pub port: u16,
@@ -37,7 +40,7 @@ pub struct RedisConfig {
     pub tls: Option<TlsConfig>,
     /// With what all names in Redis begin.
     pub prefix: String,
-    /// How many partitions the deployment has: 1 for one Redis.
+    /// How many partitions the deployment has: 1 for one master, 32 for several and for a Cluster.
     pub partitions: u32,
     /// How long a read or a write of one record may take (50 ms on a LAN, 250 ms on a WAN).
     pub operation_timeout: Duration,
@@ -64,6 +67,7 @@ pub struct RedisConfig {
 impl Default for RedisConfig {
     fn default() -> Self {
         Self {
+            topology: Topology::Standalone,
             host: "127.0.0.1".to_owned(),
             port: 6379,
             db: 0,
@@ -155,52 +159,36 @@ impl ConfigError {
 }
 
 impl RedisConfig {
-    /// The defaults with what a URL says: `redis://` or `rediss://` (TLS), `[user[:password]@]host[:port][/db]`.
+    /// The defaults with what a URL says. With TLS the schemes begin with `rediss`.
+    ///
+    /// ```text
+    /// redis://[user[:password]@]host[:port][/db]
+    /// redis-sentinel://[user[:password]@]sentinel[:port][,sentinel[:port]…]/master[,master…][/db]
+    /// redis-cluster://[user[:password]@]node[:port][,node[:port]…]
+    /// ```
+    ///
+    /// A Cluster and several masters get 32 partitions, one master gets one.
     ///
     /// # Errors
     /// [`ConfigError`] if it is not such a URL.
     pub fn from_url(url: &str) -> Result<Self, ConfigError> {
-        let wrong = |rule: &str| ConfigError::new("URL", rule.to_owned());
-        let (scheme, rest) =
-            url.trim().split_once("://").ok_or_else(|| wrong("needs redis:// or rediss://"))?;
-        let tls = match scheme {
-            "redis" | "valkey" => false,
-            "rediss" | "valkeys" => true,
-            _ => return Err(wrong("needs redis:// or rediss://")),
-        };
-        // The client is built without its own TLS and would refuse the scheme.
-        let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
-        let insecure = match fragment {
-            "" => false,
-            "insecure" if tls => true,
-            _ => return Err(wrong("may end in #insecure with rediss:// and in no other fragment")),
-        };
-        let info = format!("redis://{rest}").into_connection_info().map_err(|error| {
-            wrong(&format!("is not [user[:password]@]host[:port][/db]: {}", error.category()))
-        })?;
-        let ConnectionAddr::Tcp(host, port) = info.addr() else {
-            return Err(wrong("needs a host"));
-        };
-        let settings = info.redis_settings();
-        let config = Self {
-            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
-            port: *port,
-            db: u32::try_from(settings.db()).map_err(|_| wrong("has a negative database"))?,
-            username: settings.username().map(str::to_owned),
-            password: settings.password().map(Secret::new),
-            tls: tls.then(|| TlsConfig { insecure, ..TlsConfig::default() }),
-            ..Self::default()
-        };
+        let config = topology::parse(url)?;
         config.check().map(|()| config)
     }
 
     /// Host and port, as messages name the server.
     pub fn address(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
+        match &self.topology {
+            Topology::Standalone => self.endpoint().to_string(),
+            Topology::Sentinel(sentinel) => {
+                format!("{} by Sentinel {}", sentinel.masters.join(","), self.endpoint())
+            }
+            Topology::Cluster(_) => format!("cluster of {}", self.endpoint()),
         }
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        Endpoint::new(self.host.clone(), self.port)
     }
 
     /// Checks what types cannot.
@@ -211,6 +199,22 @@ impl RedisConfig {
         };
         let name =
             |text: &str| !text.is_empty() && text.len() <= 64 && !text.contains(['{', '}', ' ', '\n', '\r']);
+        match &self.topology {
+            Topology::Standalone => {}
+            Topology::Sentinel(sentinel) => {
+                let mut masters = sentinel.masters.clone();
+                masters.sort_unstable();
+                masters.dedup();
+                let named = !masters.is_empty() && masters.iter().all(|name| name_of_master(name));
+                rule("sentinels", !sentinel.sentinels.is_empty(), "at least one")?;
+                rule("masters", named, "at least one, of letters, digits, '_', '-' and '.'")?;
+                rule("masters", masters.len() == sentinel.masters.len(), "each once")?;
+            }
+            Topology::Cluster(nodes) => {
+                rule("nodes", !nodes.is_empty(), "at least one")?;
+                rule("db", self.db == 0, "0 in a Cluster")?;
+            }
+        }
         rule("host", !self.host.is_empty(), "must not be empty")?;
         rule("prefix", name(&self.prefix), "1 to 64 bytes without braces and blanks")?;
         rule("partitions", (1..=1024).contains(&self.partitions), "1 to 1024")?;
@@ -224,6 +228,11 @@ impl RedisConfig {
         rule("control_timeout", !self.control_timeout.is_zero(), "must not be 0")?;
         rule("connect_timeout", !self.connect_timeout.is_zero(), "must not be 0")
     }
+}
+
+/// What Sentinel itself allows.
+fn name_of_master(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use bb8_redis::redis::{ErrorKind, RedisError, ServerErrorKind};
 use cache_bus::TransportError;
 use cache_l2::StoreError;
 
+use crate::topology::Endpoint;
+
 /// Why a command has no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Fault {
@@ -19,6 +21,15 @@ pub(crate) enum Fault {
     /// The deployment in Redis is not ours.
     #[error("{0}")]
     Fenced(String),
+    /// Nothing was done: another node of the Cluster has the slot, this one where that is known.
+    #[error("the slot has moved")]
+    Moved(Option<Endpoint>),
+    /// Nothing was done: the slot is moving, and another node has the keys already.
+    #[error("the slot is moving to {0}")]
+    Ask(Endpoint),
+    /// Nothing was done: the slot is moving, and its keys are in two places.
+    #[error("{0}")]
+    Torn(String),
 }
 
 impl Fault {
@@ -47,13 +58,32 @@ impl Fault {
             Self::Unknown(message) => Self::Unknown(format!("{what}: {message}")),
             Self::Refused(message) => Self::Refused(format!("{what}: {message}")),
             Self::Fenced(message) => Self::Fenced(format!("{what}: {message}")),
+            Self::Torn(message) => Self::Torn(format!("{what}: {message}")),
+            redirection @ (Self::Moved(_) | Self::Ask(_)) => redirection,
         }
+    }
+
+    /// While masters change, one that cannot write is no reason to give up: another one will be found.
+    #[must_use]
+    pub(crate) fn while_masters_change(self) -> Self {
+        match self {
+            Self::Refused(message) if is_of_a_master_that_was(&message) => Self::NotDone(message),
+            other => other,
+        }
+    }
+
+    /// Whether the server says that it is a replica.
+    pub(crate) fn is_of_a_replica(&self) -> bool {
+        matches!(self, Self::Refused(message) if message.contains("READONLY"))
     }
 
     /// The error of a step that writes.
     pub(crate) fn of_write(self) -> StoreError {
         match self {
-            Self::NotDone(message) => StoreError::Unavailable { message, source: None },
+            Self::NotDone(message) | Self::Torn(message) => StoreError::Unavailable { message, source: None },
+            Self::Moved(_) | Self::Ask(_) => {
+                StoreError::Unavailable { message: self.to_string(), source: None }
+            }
             Self::Unknown(message) => StoreError::Unknown { message },
             Self::Refused(message) => StoreError::Refused { message },
             Self::Fenced(message) => StoreError::Fenced { message },
@@ -72,12 +102,14 @@ impl Fault {
 impl From<Fault> for TransportError {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::NotDone(message) | Fault::Unknown(message) | Fault::Refused(message) => {
-                Self::Unavailable { message }
-            }
             Fault::Fenced(message) => Self::Fenced { message },
+            other => Self::Unavailable { message: other.to_string() },
         }
     }
+}
+
+fn is_of_a_master_that_was(message: &str) -> bool {
+    message.contains("READONLY") || message.contains("NOREPLICAS")
 }
 
 /// What the server said, or nothing if the connection broke. Only codes count, for texts differ between versions; but
@@ -86,17 +118,18 @@ fn judge(error: &RedisError) -> Option<Fault> {
     let code = error.code()?;
     let text = format!("{code} {}", error.detail().unwrap_or_default());
     let says = |word: &str| code == word || text.contains(&format!("-{word} "));
-    let later = [
-        "LOADING",
-        "BUSY",
-        "TRYAGAIN",
-        "CLUSTERDOWN",
-        "MASTERDOWN",
-        "MOVED",
-        "ASK",
-        "NOSCRIPT",
-        "UNKILLABLE",
-    ];
+    let elsewhere = || Endpoint::parse(error.redirect_node()?.0, None);
+    match code {
+        "MOVED" => return Some(Fault::Moved(elsewhere())),
+        "ASK" => return Some(elsewhere().map_or(Fault::NotDone(text), Fault::Ask)),
+        "TRYAGAIN" => return Some(Fault::Torn(text)),
+        _ => {}
+    }
+    // A script that had begun when the slot moved on: what it did until then is done.
+    if text.contains("non local key") || text.contains("Multi keys request invalid") {
+        return Some(Fault::Unknown(text));
+    }
+    let later = ["LOADING", "BUSY", "CLUSTERDOWN", "MASTERDOWN", "NOSCRIPT", "UNKILLABLE"];
     if error.kind() == ErrorKind::Server(ServerErrorKind::BusyLoading) || later.iter().any(|word| says(word))
     {
         return Some(Fault::NotDone(text));

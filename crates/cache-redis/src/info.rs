@@ -1,6 +1,6 @@
 //! What Redis and its connections say about themselves, for statistics.
 
-/// What the server says about itself.
+/// What the masters say about themselves, added up.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct RedisInfo {
@@ -15,6 +15,16 @@ pub struct RedisInfo {
 }
 
 impl RedisInfo {
+    /// Adds what another master says.
+    pub(crate) fn add(&mut self, other: Self) {
+        if self.version.is_empty() {
+            self.version = other.version;
+        }
+        self.used_memory_bytes += other.used_memory_bytes;
+        self.connected_clients += other.connected_clients;
+        self.keys += other.keys;
+    }
+
     pub(crate) fn parse(text: &str, keys: u64) -> Self {
         let field = |name: &str| {
             text.lines()
@@ -43,7 +53,7 @@ pub struct RedisStats {
     pub commands_in_flight: usize,
     /// Connections that are open.
     pub connections: u32,
-    /// Most connections that may be open.
+    /// Most connections that may be open, to the masters that are known.
     pub connections_max: u32,
 }
 

@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use bb8_redis::bb8::{self, ManageConnection, Pool, PooledConnection};
 use bb8_redis::redis::{Cmd, RedisError, Value};
+use cache_events::Partition;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::dial::Dialer;
+use crate::dial::{Dialer, Target};
 use crate::fault::Fault;
 use crate::link::Link;
 use crate::scripts::Script;
@@ -33,6 +34,7 @@ const LANE_COMMANDS: usize = 256;
 /// Opens connections for bb8.
 pub(crate) struct Opener {
     dialer: Arc<Dialer>,
+    target: Target,
     pacing: Arc<Pacing>,
 }
 
@@ -41,7 +43,7 @@ impl ManageConnection for Opener {
     type Error = Fault;
 
     async fn connect(&self) -> Result<Link, Fault> {
-        let opened = self.dialer.dial(None).await;
+        let opened = self.dialer.dial(&self.target, None).await;
         self.pacing.note(opened.as_ref().err());
         opened
     }
@@ -59,12 +61,28 @@ impl ManageConnection for Opener {
     }
 }
 
-/// Lanes to one server.
+/// Lanes to one master.
 pub(crate) struct Lanes {
+    dialer: Arc<Dialer>,
     pool: Pool<Opener>,
     pacing: Arc<Pacing>,
     lanes: Box<[Lane]>,
     timeout: Duration,
+}
+
+/// One command to one master.
+#[derive(Clone, Copy)]
+pub(crate) struct Step<'a> {
+    /// For messages.
+    pub(crate) what: &'a str,
+    pub(crate) cmd: &'a Cmd,
+    /// What it calls, if it calls a script.
+    pub(crate) script: Option<&'a Script>,
+    pub(crate) partition: Partition,
+    /// Say hello to the partition first, where the connection has not done so yet.
+    pub(crate) greet: bool,
+    /// The node is only just taking the slot over.
+    pub(crate) asking: bool,
 }
 
 #[derive(Default)]
@@ -121,7 +139,7 @@ impl Pacing {
 }
 
 impl Lanes {
-    pub(crate) fn new(dialer: Arc<Dialer>, count: u32, timeout: Duration) -> Self {
+    pub(crate) fn new(dialer: Arc<Dialer>, target: Target, count: u32, timeout: Duration) -> Self {
         let pacing = Arc::new(Pacing { failed: watch::channel(None).0, pause: Mutex::new(None) });
         let connect = dialer.config.connect_timeout;
         let pool = Pool::builder()
@@ -133,23 +151,37 @@ impl Lanes {
             .test_on_check_out(true)
             // The dialer has this limit for itself; a margin, so that its error comes first.
             .connection_timeout(connect + Duration::from_millis(500))
-            .build_unchecked(Opener { dialer, pacing: pacing.clone() });
-        Self { pool, pacing, lanes: (0..count).map(|_| Lane::default()).collect(), timeout }
+            .build_unchecked(Opener { dialer: dialer.clone(), target, pacing: pacing.clone() });
+        Self { dialer, pool, pacing, lanes: (0..count).map(|_| Lane::default()).collect(), timeout }
     }
 
-    /// Sends a command.
+    /// Sends a command that is about no partition.
     pub(crate) async fn run(&self, what: &str, cmd: &Cmd) -> Result<Value, Fault> {
-        self.limited(what, async |link| link.send(cmd).await).await
+        let send = async |link: &Link| link.send(cmd).await.map_err(|error| Fault::of_command(&error));
+        self.limited(what, send).await
     }
 
-    /// Calls a script; loads it first if the server has forgotten it, once.
-    pub(crate) async fn eval(&self, script: &Script, cmd: &Cmd) -> Result<Value, Fault> {
-        self.limited(script.name, async |link| match link.send(cmd).await {
-            Err(error) if error.code() == Some("NOSCRIPT") => {
-                link.send(&script.load()).await?;
-                link.send(cmd).await
+    /// Takes a step; loads its script first if the server has forgotten it, once.
+    pub(crate) async fn step(&self, step: Step<'_>) -> Result<Value, Fault> {
+        let in_cluster = self.dialer.slots.is_some();
+        self.limited(step.what, async |link| {
+            if in_cluster && step.greet && !link.has_greeted(step.partition) {
+                self.dialer.greet(link, step.partition, step.asking).await?;
             }
-            answer => answer,
+            let mut answer = send(link, &step).await;
+            if let (Err(error), Some(script)) = (&answer, step.script)
+                && error.code() == Some("NOSCRIPT")
+            {
+                let loaded = link.send(&script.load()).await;
+                loaded.map_err(|error| Fault::of_command(&error))?;
+                answer = send(link, &step).await;
+            }
+            let answer = answer.map_err(|error| Fault::of_command(&error));
+            if in_cluster && matches!(answer, Err(Fault::Moved(_) | Fault::Ask(_))) {
+                // Once it is back, another hello is due.
+                link.set_greeted(step.partition, false);
+            }
+            answer
         })
         .await
     }
@@ -166,18 +198,23 @@ impl Lanes {
 
     async fn limited<F>(&self, what: &str, send: F) -> Result<Value, Fault>
     where
-        F: AsyncFnOnce(&Link) -> Result<Value, RedisError>,
+        F: AsyncFnOnce(&Link) -> Result<Value, Fault>,
     {
         let lane = self.choose();
         let _counted = Counted::new(&lane.in_flight);
         let mut used: Option<Link> = None;
         let step = async {
             let link = used.insert(self.link(lane).await?);
-            send(link).await.map_err(|error| Fault::of_command(&error))
+            send(link).await
         };
         let result = timeout(self.timeout, step).await;
         let fault = match (result, used) {
             (Ok(Ok(value)), _) => return Ok(value),
+            (Ok(Err(fault)), Some(link)) if fault.is_of_a_replica() => {
+                // The next connection may lead to its successor.
+                link.give_up();
+                fault
+            }
             (Ok(Err(fault)), _) => fault,
             (Err(_), Some(link)) => {
                 link.timed_out();
@@ -237,6 +274,10 @@ impl Lanes {
         *opening = Some(pooled);
         Ok(link)
     }
+}
+
+async fn send(link: &Link, step: &Step<'_>) -> Result<Value, RedisError> {
+    if step.asking { link.send_asking(step.cmd).await } else { link.send(step.cmd).await }
 }
 
 impl Lane {

@@ -1,7 +1,8 @@
 //! What things are called in Redis.
 //!
 //! ```text
-//! <prefix>:fp                                  fingerprint of the deployment
+//! <prefix>:fp                                  fingerprint of the deployment, on each master
+//! <prefix>:{T}:fp                              the same in a Cluster, where a key belongs to a slot
 //! <prefix>:{T}:m                               meta of a partition (hash)
 //! <prefix>:{T}:l                               its log (stream)
 //! <prefix>:{T}:v:<ns>/<resource>/<params>      a record
@@ -11,11 +12,16 @@
 //! <prefix>:<db>:{T}:ch                         hints (channels ignore the database, so it is in the name)
 //! ```
 //!
-//! `T` is the hash tag: all of a partition is in one slot, so one script can do all of a step.
+//! `T` is the hash tag: all of a partition is in one slot, so one script can do all of a step. It is the number of the
+//! partition, but in a Cluster, where [`tags`] chooses it.
 
 use std::fmt::Write;
 
 use cache_events::{Key, Namespace, Partition, hash64};
+
+use crate::config::RedisConfig;
+use crate::tags;
+use crate::topology::Topology;
 
 /// Longer texts are cut; so many bytes stay readable.
 const TEXT_BYTES_MAX: usize = 512;
@@ -27,19 +33,35 @@ const CUT: char = '#';
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     prefix: String,
+    fingerprint: String,
     /// One for each partition, spelled once: every command needs them.
     parts: Vec<Part>,
 }
 
 impl Layout {
-    pub(crate) fn new(prefix: &str, db: u32, partitions: u32) -> Self {
-        let part = |partition| Part {
-            stem: format!("{prefix}:{{{partition}}}:"),
-            meta: format!("{prefix}:{{{partition}}}:m"),
-            log: format!("{prefix}:{{{partition}}}:l"),
-            channel: format!("{prefix}:{db}:{{{partition}}}:ch"),
+    pub(crate) fn new(config: &RedisConfig) -> Self {
+        let RedisConfig { prefix, db, partitions, topology, .. } = config;
+        let in_cluster = matches!(topology, Topology::Cluster(_));
+        let part = |partition| {
+            let tag = if in_cluster { tags::tag(partition, *partitions) } else { partition.to_string() };
+            let shared = format!("{prefix}:fp");
+            Part {
+                stem: format!("{prefix}:{{{tag}}}:"),
+                meta: format!("{prefix}:{{{tag}}}:m"),
+                log: format!("{prefix}:{{{tag}}}:l"),
+                channel: format!("{prefix}:{db}:{{{tag}}}:ch"),
+                fingerprint: if in_cluster { format!("{prefix}:{{{tag}}}:fp") } else { shared },
+                slot: tags::slot(&tag),
+            }
         };
-        Self { prefix: prefix.to_owned(), parts: (0..partitions).map(part).collect() }
+        let (tags, masters) = match topology {
+            Topology::Standalone => ("number", "1".to_owned()),
+            Topology::Sentinel(sentinel) => ("number", fingerprint_of_masters(&sentinel.masters)),
+            Topology::Cluster(_) => ("slots", "cluster".to_owned()),
+        };
+        let fingerprint =
+            format!("edgecache protocol=1 partitions={partitions} tags={tags} masters={masters}");
+        Self { prefix: prefix.clone(), fingerprint, parts: (0..*partitions).map(part).collect() }
     }
 
     pub(crate) fn partitions(&self) -> u32 {
@@ -51,14 +73,9 @@ impl Layout {
         format!("{}:", self.prefix)
     }
 
-    /// Under which name all nodes of the deployment say what they agree on.
-    pub(crate) fn fingerprint_key(&self) -> String {
-        format!("{}:fp", self.prefix)
-    }
-
     /// What all nodes of a deployment must agree on. Another text in Redis means: not our data.
-    pub(crate) fn fingerprint(&self) -> String {
-        format!("edgecache protocol=1 partitions={} tags=number masters=1", self.parts.len())
+    pub(crate) fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// The names in one partition, which must be below [`partitions`](Self::partitions).
@@ -74,6 +91,18 @@ pub(crate) struct Part {
     pub(crate) meta: String,
     pub(crate) log: String,
     pub(crate) channel: String,
+    /// Under which name all nodes of the deployment say what they agree on.
+    pub(crate) fingerprint: String,
+    /// The slot of all these names, where there are slots.
+    pub(crate) slot: u16,
+}
+
+/// One master is the same as one without Sentinel. Several are told by their names, since those decide where a
+/// partition is.
+fn fingerprint_of_masters(masters: &[String]) -> String {
+    let mut names: Vec<&str> = masters.iter().map(String::as_str).collect();
+    names.sort_unstable();
+    if names.len() == 1 { "1".to_owned() } else { names.join(",") }
 }
 
 /// A text that stands for itself in a glob.
@@ -181,7 +210,7 @@ mod tests {
     use super::*;
 
     fn part() -> Part {
-        Layout::new("ec", 3, 1).part(Partition(0)).clone()
+        Layout::new(&RedisConfig { db: 3, ..RedisConfig::default() }).part(Partition(0)).clone()
     }
 
     #[test]
@@ -231,7 +260,17 @@ mod tests {
 
     #[test]
     fn a_prefix_with_wildcards_is_taken_literally() {
-        let part = Layout::new("a*[b]", 0, 1).part(Partition(0)).clone();
+        let config = RedisConfig { prefix: "a*[b]".into(), ..RedisConfig::default() };
+        let part = Layout::new(&config).part(Partition(0)).clone();
         assert_eq!(part.glob(&Namespace::new("n").unwrap()), "a\\*\\[b\\]:{0}:[vw]:n/*");
+    }
+
+    #[test]
+    fn the_fingerprint_knows_the_masters_and_not_their_order() {
+        let of = |url: &str| Layout::new(&RedisConfig::from_url(url).unwrap()).fingerprint().to_owned();
+        assert_eq!(of("redis-sentinel://s/a,b"), of("redis-sentinel://other:1/b,a"));
+        assert_ne!(of("redis-sentinel://s/a,b"), of("redis-sentinel://s/a,c"));
+        assert_eq!(of("redis-sentinel://s/a"), of("redis://h"));
+        assert_ne!(of("redis-cluster://a"), of("redis-sentinel://s/a,b"));
     }
 }

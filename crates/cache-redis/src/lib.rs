@@ -33,22 +33,35 @@
 //! `scan` shows the names of all keys of the database; without it only pattern invalidation is refused. `dbsize` is for
 //! statistics alone.
 
+mod apart;
 mod config;
 mod dial;
 mod fault;
+mod fleet;
+mod health;
 mod info;
 mod lanes;
 mod layout;
 mod link;
+mod listening;
+mod nodes;
+mod placement;
 mod reply;
 mod scripts;
+mod sentinels;
+mod slots;
 mod store;
 mod subscription;
 mod sweep;
+mod tags;
 mod tls;
+mod topology;
 mod transport;
+mod watch;
 
 pub use config::{ConfigError, PUBLIC_CHANNEL, Pem, RedisConfig, Secret, TlsConfig};
+pub use health::{ClusterHealth, MasterHealth, TopologyHealth};
 pub use info::{RedisInfo, RedisStats};
 pub use store::RedisStore;
+pub use topology::{Endpoint, SentinelConfig, Topology};
 pub use transport::RedisTransport;

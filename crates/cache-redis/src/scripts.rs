@@ -4,6 +4,7 @@ use bb8_redis::redis::{self, Cmd};
 use cache_events::Position;
 
 use crate::config::RedisConfig;
+use crate::topology::Topology;
 
 /// Appends between two looks at the size of the log, where its limits allow so many.
 const TRIM_EVERY: usize = 128;
@@ -49,8 +50,9 @@ fn constants(config: &RedisConfig) -> String {
     // In an escape for each byte: whatever the name is, it is a text.
     let public = config.public_channel.as_deref().unwrap_or_default();
     let public: String = public.bytes().map(|byte| format!("\\{byte:03}")).collect();
+    let publish = if matches!(config.topology, Topology::Cluster(_)) { "SPUBLISH" } else { "PUBLISH" };
     format!(
-        "local PUBLISH, PUBLIC = 'PUBLISH', '{public}'\n\
+        "local PUBLISH, PUBLIC = '{publish}', '{public}'\n\
          local ENTRIES_MAX, BYTES_MAX, TRIM_EVERY = {entries}, {bytes}, {every}\n\
          -- Lua counts in doubles: at 2^53 two positions could be one.\n\
          local LIMIT = {}\n",
@@ -99,4 +101,6 @@ scripts! {
     release = ["release"];
     put = ["put_fast", "fast", "common", "record", "store", "long", "put"];
     putv = ["common", "record", "store", "putv"];
+    apart = ["apart"];
+    nodes = ["common", "nodes"];
 }

@@ -14,12 +14,16 @@ use cache_l2::{
 use crate::config::{ConfigError, RedisConfig};
 use crate::dial::Dialer;
 use crate::fault::Fault;
+use crate::fleet::Fleet;
 use crate::info::{RedisInfo, RedisStats};
-use crate::lanes::Lanes;
+use crate::watch::Watch;
 use crate::{reply, sweep};
 
 /// Shortest life of stamps and floors, so that one given without a time still does its work.
-const KEEP_MIN: Duration = Duration::from_secs(1);
+pub(crate) const KEEP_MIN: Duration = Duration::from_secs(1);
+
+/// How long a put that could not be stored leaves the version of what it removed as a floor.
+const FLOOR_KEEP: Duration = Duration::from_secs(3600);
 
 /// Redis as [`Store`].
 ///
@@ -28,25 +32,26 @@ const KEEP_MIN: Duration = Duration::from_secs(1);
 ///
 /// [`ready`]: Self::ready
 pub struct RedisStore {
-    dialer: Arc<Dialer>,
+    pub(crate) dialer: Arc<Dialer>,
     /// Records and leases.
-    data: Lanes,
+    data: Fleet,
     /// Invalidations: a burst of reads does not delay them.
-    control: Lanes,
+    pub(crate) control: Fleet,
 }
 
 impl RedisStore {
-    /// A store over one Redis.
+    /// A store over the Redis of a deployment.
     ///
     /// # Errors
     /// [`ConfigError`] if a setting is out of range or a certificate cannot be used.
     pub fn new(config: RedisConfig) -> Result<Self, ConfigError> {
-        let dialer = Arc::new(Dialer::new(config)?);
+        let (dialer, watch) = (Arc::new(Dialer::new(config)?), Arc::<Watch>::default());
         let config = &dialer.config;
+        let fleet = |each, timeout| Fleet::new(dialer.clone(), watch.clone(), each, timeout);
         Ok(Self {
-            data: Lanes::new(dialer.clone(), config.data_connections, config.operation_timeout),
-            control: Lanes::new(dialer.clone(), config.control_connections, config.control_timeout),
-            dialer,
+            data: fleet(config.data_connections, config.operation_timeout),
+            control: fleet(config.control_connections, config.control_timeout),
+            dialer: dialer.clone(),
         })
     }
 
@@ -55,26 +60,51 @@ impl RedisStore {
     /// # Errors
     /// [`StoreError`] with what the server or the network said.
     pub async fn ready(&self) -> Result<(), StoreError> {
-        // A connection of its own: its error is the true one, not that of a pool that ran out of time.
-        self.dialer.dial(None).await.map(drop).map_err(Fault::of_read)
+        // Connections of their own: their error is the true one, not that of a pool that ran out of time.
+        for master in self.dialer.masters() {
+            self.dialer.dial(&master, None).await.map_err(Fault::of_read)?;
+        }
+        if self.dialer.slots.is_some() {
+            for partition in (0..self.partitions()).map(Partition) {
+                let ping = redis::cmd("PING");
+                self.control.run(partition, "PING", &ping).await.map_err(Fault::of_read)?;
+            }
+        }
+        Ok(())
     }
 
-    /// One round trip.
+    /// One round trip to each master.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if there is no answer.
+    /// [`StoreError::Unavailable`] if one of them does not answer.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.control.run("PING", &redis::cmd("PING")).await.map(drop).map_err(Fault::of_read)
+        self.at_masters("PING", &redis::cmd("PING")).await.map(drop).map_err(Fault::of_read)
     }
 
-    /// What the server says about itself.
+    /// What the masters say about themselves, added up.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if there is no answer, [`StoreError::Refused`] without the right to ask.
     pub async fn info(&self) -> Result<RedisInfo, StoreError> {
-        let info = self.control.run("INFO", &redis::cmd("INFO")).await.map_err(Fault::of_read)?;
-        let keys = self.control.run("DBSIZE", &redis::cmd("DBSIZE")).await.map_err(Fault::of_read)?;
-        Ok(RedisInfo::parse(reply::text(&info).unwrap_or_default(), reply::number(&keys).unwrap_or(0)))
+        let infos = self.at_masters("INFO", &redis::cmd("INFO")).await.map_err(Fault::of_read)?;
+        let sizes = self.at_masters("DBSIZE", &redis::cmd("DBSIZE")).await.map_err(Fault::of_read)?;
+        let mut sum = RedisInfo::default();
+        for (info, size) in infos.iter().zip(&sizes) {
+            sum.add(RedisInfo::parse(
+                reply::text(info).unwrap_or_default(),
+                reply::number(size).unwrap_or(0),
+            ));
+        }
+        Ok(sum)
+    }
+
+    /// Sends a command to every master.
+    pub(crate) async fn at_masters(&self, what: &str, cmd: &Cmd) -> Result<Vec<Value>, Fault> {
+        let mut answers = Vec::new();
+        for master in self.control.masters().await? {
+            answers.push(self.control.run_at(&master, what, cmd).await?);
+        }
+        Ok(answers)
     }
 
     /// Removes everything that the deployment has in Redis: records, log, meta, fingerprint. For runs that leave nothing
@@ -91,12 +121,25 @@ impl RedisStore {
         RedisStats {
             commands_in_flight: self.data.in_flight() + self.control.in_flight(),
             connections: self.data.open() + self.control.open(),
-            connections_max: self.dialer.config.data_connections + self.dialer.config.control_connections,
+            connections_max: self.data.open_max() + self.control.open_max(),
         }
     }
 
+    /// A put while its slot moves: nothing can be stored, but what was there before goes, and everybody learns it.
+    async fn put_apart(
+        &self,
+        partition: Partition,
+        key: &Key,
+        ttl: Duration,
+        append: &Append,
+    ) -> Result<Position, StoreError> {
+        let keep = ttl.max(FLOOR_KEEP);
+        let what = Invalidation { keys: vec![key.clone()], keep, ..Default::default() };
+        self.invalidate_apart(partition, &what, &[], append).await.map_err(Fault::of_write)
+    }
+
     /// The head of a script that appends: everything up to its own arguments.
-    fn appending(
+    pub(crate) fn appending(
         &self,
         script: &crate::scripts::Script,
         partition: Partition,
@@ -158,7 +201,7 @@ impl Store for RedisStore {
                 cmd.arg(name);
             });
         }
-        let answer = self.data.run("MGET", &cmd).await.map_err(Fault::of_read)?;
+        let answer = self.data.run(partition, "MGET", &cmd).await.map_err(Fault::of_read)?;
         let Value::Array(list) = answer else { return Err(reply::odd("MGET").of_read()) };
         if list.len() != 2 * keys.len() {
             return Err(reply::odd("MGET").of_read());
@@ -181,7 +224,7 @@ impl Store for RedisStore {
             cmd.arg(names.value).arg(names.lease).arg(names.stamp);
         });
         cmd.arg(&ask.token.0).arg(millis(ask.ttl)).arg(u8::from(ask.refresh));
-        let answer = self.data.eval(script, &cmd).await.map_err(Fault::of_write)?;
+        let answer = self.data.eval(partition, script, &cmd).await.map_err(Fault::of_write)?;
         let answer = lease_answer(answer).map_err(Fault::of_write)?;
         self.dialer.saw_epoch(partition, answer.head.epoch);
         Ok(answer)
@@ -194,21 +237,23 @@ impl Store for RedisStore {
         record: Bytes,
         ttl: Duration,
     ) -> Result<bool, StoreError> {
-        let names = self.dialer.layout.part(key.partition(self.partitions())).key(key);
+        let partition = key.partition(self.partitions());
+        let names = self.dialer.layout.part(partition).key(key);
         let script = &self.dialer.scripts.fill;
         let mut cmd = script.call(2);
         cmd.arg(names.value).arg(names.lease);
         cmd.arg(&token.0).arg(&*record).arg(millis(ttl));
-        let answer = self.data.eval(script, &cmd).await.map_err(Fault::of_write)?;
+        let answer = self.data.eval(partition, script, &cmd).await.map_err(Fault::of_write)?;
         Ok(answer == Value::Int(1))
     }
 
     async fn release(&self, key: &Key, token: LeaseToken) -> Result<(), StoreError> {
-        let names = self.dialer.layout.part(key.partition(self.partitions())).key(key);
+        let partition = key.partition(self.partitions());
+        let names = self.dialer.layout.part(partition).key(key);
         let script = &self.dialer.scripts.release;
         let mut cmd = script.call(1);
         cmd.arg(names.lease).arg(&token.0);
-        self.data.eval(script, &cmd).await.map(drop).map_err(Fault::of_write)
+        self.data.eval(partition, script, &cmd).await.map(drop).map_err(Fault::of_write)
     }
 
     async fn put(
@@ -225,7 +270,10 @@ impl Store for RedisStore {
             cmd.arg(names.value).arg(names.lease);
         });
         cmd.arg(&*record).arg(millis(ttl));
-        self.appended(partition, self.data.eval(script, &cmd).await)
+        match self.data.eval(partition, script, &cmd).await {
+            Err(Fault::Torn(_)) => self.put_apart(partition, key, ttl, &append).await,
+            answer => self.appended(partition, answer),
+        }
     }
 
     async fn put_versioned(
@@ -244,7 +292,10 @@ impl Store for RedisStore {
         });
         let (hi, lo) = version.halves();
         cmd.arg(&*record).arg(millis(ttl)).arg(hi).arg(lo);
-        self.written(partition, self.data.eval(script, &cmd).await)
+        match self.data.eval(partition, script, &cmd).await {
+            Err(Fault::Torn(_)) => self.put_apart(partition, key, ttl, &append).await.map(Some),
+            answer => self.written(partition, answer),
+        }
     }
 
     async fn invalidate(
@@ -268,7 +319,7 @@ impl Store for RedisStore {
                 let names = part.key(key);
                 cmd.arg(names.value).arg(names.lease).arg(names.floor);
             }
-            cmd.arg(stamps);
+            cmd.arg(&stamps);
         });
         cmd.arg(what.keys.len()).arg(millis(what.keep.max(KEEP_MIN)));
         if !what.hold.is_zero() || what.floor != Version::NONE {
@@ -276,7 +327,14 @@ impl Store for RedisStore {
             let (hi, lo) = what.floor.halves();
             cmd.arg(hold).arg(hi).arg(lo);
         }
-        self.appended(partition, self.control.eval(script, &cmd).await)
+        let answer = match self.control.eval(partition, script, &cmd).await {
+            Err(Fault::Torn(_)) => {
+                let apart = self.invalidate_apart(partition, what, &stamps, &append).await;
+                return apart.map_err(Fault::of_write);
+            }
+            answer => answer,
+        };
+        self.appended(partition, answer)
     }
 
     async fn invalidate_groups(
@@ -293,7 +351,7 @@ impl Store for RedisStore {
         let script = &self.dialer.scripts.ginval;
         let mut cmd = self.appending(script, partition, &append, 0, |_| {});
         cmd.arg(millis(keep)).arg(self.dialer.config.groups_max).arg(names);
-        self.appended(partition, self.control.eval(script, &cmd).await)
+        self.appended(partition, self.control.eval(partition, script, &cmd).await)
     }
 
     async fn invalidate_pattern(
@@ -312,12 +370,12 @@ impl Store for RedisStore {
     async fn flush(&self, partition: Partition, append: Append) -> Result<Position, StoreError> {
         let script = &self.dialer.scripts.flush;
         let cmd = self.appending(script, partition, &append, 0, |_| {});
-        self.appended(partition, self.control.eval(script, &cmd).await)
+        self.appended(partition, self.control.eval(partition, script, &cmd).await)
     }
 }
 
 /// Redis counts in whole milliseconds, and none would be an error.
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 45)
 }
 

@@ -1,4 +1,4 @@
-//! Hints: a connection of its own, on which Redis pushes.
+//! Hints of one server: a connection of its own, on which Redis pushes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::dial::Dialer;
+use crate::dial::{Dialer, Target};
 use crate::fault::Fault;
 use crate::link::Link;
 
@@ -52,7 +52,8 @@ impl Subscription {
             }
             _ => {}
         };
-        let link = dialer.dial(Some(Arc::new(sink))).await?;
+        let server = Target::Node(dialer.config.endpoint());
+        let link = dialer.dial(&server, Some(Arc::new(sink))).await?;
         let channels: Vec<String> = (0..dialer.layout.partitions())
             .map(|p| dialer.layout.part(Partition(p)).channel.clone())
             .collect();
@@ -108,7 +109,7 @@ impl HintStream for Subscription {
     }
 }
 
-fn hint(bytes: &Bytes) -> Hint {
+pub(crate) fn hint(bytes: &Bytes) -> Hint {
     match wire::decode_hint(bytes) {
         Ok((partition, position, envelope)) => {
             Hint::Event { partition, position, payload: bytes.slice_ref(envelope) }

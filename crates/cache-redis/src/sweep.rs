@@ -7,10 +7,11 @@
 use bb8_redis::redis::{self, Value};
 use cache_events::{Key, Namespace, Partition, Pattern, Position};
 
-use crate::dial::Dialer;
+use crate::dial::{Dialer, Target};
 use crate::fault::Fault;
-use crate::lanes::Lanes;
+use crate::fleet::Fleet;
 use crate::layout::{glob_escaped, is_cut};
+use crate::nodes::Nodes;
 use crate::reply;
 
 /// Names that one SCAN looks at: some 100 µs of the server.
@@ -22,21 +23,40 @@ const FLOOR_KEEP_MS: u64 = 3_600_000;
 
 pub(crate) async fn twice(
     dialer: &Dialer,
-    lanes: &Lanes,
+    fleet: &Fleet,
     partition: Partition,
     namespace: &Namespace,
     pattern: &Pattern,
     at: Position,
 ) -> Result<(), Fault> {
+    let master = fleet.master_of(partition).await?;
+    firm(dialer, fleet, &master, partition).await?;
     for _ in 0..2 {
-        pass(dialer, lanes, partition, namespace, pattern, at).await?;
+        pass(dialer, fleet, &master, partition, namespace, pattern, at).await?;
     }
-    Ok(())
+    firm(dialer, fleet, &master, partition).await
+}
+
+/// Whether a node of a Cluster has the slot and is not giving it away: a pass over its names would miss what is under
+/// way to another one.
+async fn firm(dialer: &Dialer, fleet: &Fleet, master: &Target, partition: Partition) -> Result<(), Fault> {
+    if dialer.slots.is_none() {
+        return Ok(());
+    }
+    let mut ask = redis::cmd("CLUSTER");
+    ask.arg("NODES");
+    let answer = fleet.run_at(master, "CLUSTER NODES", &ask).await?;
+    let table = reply::text(&answer).ok_or_else(|| reply::odd("CLUSTER NODES"))?;
+    match Nodes::parse(table, "").holds_firmly(dialer.layout.part(partition).slot) {
+        true => Ok(()),
+        false => Err(Fault::NotDone("the slot is moving: its names cannot be listed".into())),
+    }
 }
 
 async fn pass(
     dialer: &Dialer,
-    lanes: &Lanes,
+    fleet: &Fleet,
+    master: &Target,
     partition: Partition,
     namespace: &Namespace,
     pattern: &Pattern,
@@ -48,7 +68,7 @@ async fn pass(
     loop {
         let mut scan = redis::cmd("SCAN");
         scan.arg(cursor).arg("MATCH").arg(&glob).arg("COUNT").arg(SCAN_COUNT);
-        let (next, names) = page(lanes.run("SCAN", &scan).await?)?;
+        let (next, names) = page(fleet.run_at(master, "SCAN", &scan).await?)?;
         let mut texts: Vec<&str> = names.iter().filter_map(|name| part.text_of(name)).collect();
         // Record and lease of one key are removed together.
         texts.sort_unstable();
@@ -62,7 +82,7 @@ async fn pass(
                 }
             });
             cmd.arg(FLOOR_KEEP_MS);
-            lanes.eval(script, &cmd).await?;
+            fleet.eval(partition, script, &cmd).await?;
         }
         if next == 0 {
             return Ok(());
@@ -71,26 +91,36 @@ async fn pass(
     }
 }
 
-/// Removes every name of the deployment, data and structure alike.
-pub(crate) async fn everything(dialer: &Dialer, lanes: &Lanes) -> Result<(), Fault> {
+/// Removes every name of the deployment, data and structure alike, from all masters.
+pub(crate) async fn everything(dialer: &Dialer, fleet: &Fleet) -> Result<(), Fault> {
     let glob = glob_escaped(&dialer.layout.stem()) + "*";
-    let mut cursor = 0_u64;
-    loop {
-        let mut scan = redis::cmd("SCAN");
-        scan.arg(cursor).arg("MATCH").arg(&glob).arg("COUNT").arg(SCAN_COUNT);
-        let (next, names) = page(lanes.run("SCAN", &scan).await?)?;
-        if !names.is_empty() {
-            let mut unlink = redis::cmd("UNLINK");
-            names.iter().for_each(|name| {
-                unlink.arg(name);
-            });
-            lanes.run("UNLINK", &unlink).await?;
+    for master in fleet.masters().await? {
+        let mut cursor = 0_u64;
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(&glob).arg("COUNT").arg(SCAN_COUNT);
+            let (next, mut names) = page(fleet.run_at(&master, "SCAN", &scan).await?)?;
+            // In a Cluster one command is about one slot.
+            names.sort_unstable_by(|a, b| tag_of(a).cmp(tag_of(b)));
+            let in_cluster = dialer.slots.is_some();
+            for names in names.chunk_by(|a, b| !in_cluster || tag_of(a) == tag_of(b)) {
+                let mut unlink = redis::cmd("UNLINK");
+                unlink.arg(names);
+                fleet.run_at(&master, "UNLINK", &unlink).await?;
+            }
+            if next == 0 {
+                break;
+            }
+            cursor = next;
         }
-        if next == 0 {
-            return Ok(());
-        }
-        cursor = next;
     }
+    Ok(())
+}
+
+/// What stands between the braces of a name.
+fn tag_of(name: &str) -> &str {
+    let tag = name.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+    tag.map_or("", |(tag, _)| tag)
 }
 
 /// A cut text does not tell its fields, nor does one that is not ours; to remove too much is safe.

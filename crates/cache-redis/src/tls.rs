@@ -11,15 +11,16 @@ use tokio_rustls::TlsConnector;
 
 use crate::config::{ConfigError, Pem, TlsConfig};
 
-/// What is needed to speak TLS to one server.
+/// What is needed to speak TLS to the servers of a deployment.
 #[derive(Clone)]
 pub(crate) struct Tls {
     pub(crate) connector: TlsConnector,
-    pub(crate) name: ServerName<'static>,
+    /// The name that all of them have; `None` = each its own.
+    name: Option<ServerName<'static>>,
 }
 
 impl Tls {
-    pub(crate) fn new(config: &TlsConfig, host: &str) -> Result<Self, ConfigError> {
+    pub(crate) fn new(config: &TlsConfig) -> Result<Self, ConfigError> {
         // Named here, since a process-wide default would be a global that other parts may set differently.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -36,11 +37,19 @@ impl Tls {
                 .with_client_auth_cert(certificates("TLS client certificate", chain)?, private_key(key)?)
                 .map_err(|error| ConfigError::new("TLS client certificate", error.to_string()))?,
         };
-        let name = config.server_name.as_deref().unwrap_or(host);
-        let name = ServerName::try_from(name.to_owned())
-            .map_err(|_| ConfigError::new("TLS server name", format!("{name:?} is no name of a server")))?;
+        let name = config.server_name.as_deref().map(server_name).transpose()?;
         Ok(Self { connector: TlsConnector::from(Arc::new(client)), name })
     }
+
+    /// The name to expect of the server at a host.
+    pub(crate) fn name(&self, host: &str) -> Result<ServerName<'static>, ConfigError> {
+        self.name.clone().map_or_else(|| server_name(host), Ok)
+    }
+}
+
+fn server_name(name: &str) -> Result<ServerName<'static>, ConfigError> {
+    ServerName::try_from(name.to_owned())
+        .map_err(|_| ConfigError::new("TLS server name", format!("{name:?} is no name of a server")))
 }
 
 fn read(field: &'static str, pem: &Pem) -> Result<Vec<u8>, ConfigError> {

@@ -10,9 +10,12 @@ use cache_events::{Group, NodeId, Partition, Position};
 use crate::config::{ConfigError, RedisConfig};
 use crate::dial::Dialer;
 use crate::fault::Fault;
-use crate::lanes::Lanes;
+use crate::fleet::Fleet;
+use crate::listening::Listening;
 use crate::reply;
 use crate::subscription::Subscription;
+use crate::topology::Topology;
+use crate::watch::Watch;
 
 /// Redis as [`Transport`]: hints by publish and subscribe, the log as a stream.
 ///
@@ -20,19 +23,20 @@ use crate::subscription::Subscription;
 /// records. Nothing is connected before the first call.
 pub struct RedisTransport {
     dialer: Arc<Dialer>,
-    control: Lanes,
+    control: Fleet,
+    watch: Arc<Watch>,
 }
 
 impl RedisTransport {
-    /// A transport over one Redis.
+    /// A transport over the Redis of a deployment.
     ///
     /// # Errors
     /// [`ConfigError`] if a setting is out of range or a certificate cannot be used.
     pub fn new(config: RedisConfig) -> Result<Self, ConfigError> {
-        let dialer = Arc::new(Dialer::new(config)?);
-        let config = &dialer.config;
-        let control = Lanes::new(dialer.clone(), config.control_connections, config.control_timeout);
-        Ok(Self { dialer, control })
+        let (dialer, watch) = (Arc::new(Dialer::new(config)?), Arc::<Watch>::default());
+        let (each, timeout) = (dialer.config.control_connections, dialer.config.control_timeout);
+        let control = Fleet::new(dialer.clone(), watch.clone(), each, timeout);
+        Ok(Self { dialer, control, watch })
     }
 }
 
@@ -53,7 +57,11 @@ impl Transport for RedisTransport {
     }
 
     async fn subscribe(&self) -> Result<Box<dyn HintStream>, TransportError> {
-        Ok(Box::new(Subscription::open(&self.dialer).await?))
+        if matches!(self.dialer.config.topology, Topology::Standalone) {
+            return Ok(Box::new(Subscription::open(&self.dialer).await?));
+        }
+        self.watch.begin(&self.dialer);
+        Ok(Box::new(Listening::open(&self.dialer).await?))
     }
 
     async fn sync(
@@ -66,7 +74,7 @@ impl Transport for RedisTransport {
         let script = &self.dialer.scripts.sync;
         let mut cmd = self.dialer.begin(script, partition, at, 0, |_| {});
         cmd.arg(node.as_str()).arg(max.max(1));
-        let answer = self.control.eval(script, &cmd).await?;
+        let answer = self.control.eval(partition, script, &cmd).await?;
         let answer = sync_answer(answer)?;
         self.dialer.saw_epoch(partition, answer.head.epoch);
         Ok(answer)

@@ -14,15 +14,34 @@ use cache_events::{Group, Partition, Position};
 use cache_l2::contract::{self as store_contract, PublicEvents};
 use cache_l2::{Append, Invalidation, Store, StoreError};
 use cache_redis::{PUBLIC_CHANNEL, RedisConfig, RedisStore, RedisTransport, Secret};
-use cache_testkit::RedisServer;
+use cache_testkit::{RedisCluster, RedisSentinels, RedisServer, Reply};
 use futures_util::StreamExt;
-use support::config;
+use support::config_of;
 
 /// So few that the rules about the limit are quick.
 const GROUPS_MAX: u32 = 1_000;
 
+/// The servers of a deployment, of which there may be others than masters.
+enum Servers {
+    One(Box<RedisServer>),
+    Sentinels(RedisSentinels),
+    Cluster(RedisCluster),
+}
+
+impl Servers {
+    fn all(&self) -> Vec<&RedisServer> {
+        match self {
+            Self::One(server) => vec![server],
+            Self::Sentinels(deployment) => {
+                deployment.shards.iter().flat_map(|shard| &shard.servers).collect()
+            }
+            Self::Cluster(cluster) => cluster.nodes.iter().collect(),
+        }
+    }
+}
+
 struct Redis {
-    server: RedisServer,
+    servers: Servers,
     config: RedisConfig,
     store: RedisStore,
     transport: RedisTransport,
@@ -39,16 +58,27 @@ impl Redis {
         login: impl Fn(&RedisServer) -> Option<(&'static str, &'static str)>,
     ) -> Self {
         let server = RedisServer::start();
+        let url = server.url();
+        Self::over(Servers::One(Box::new(server)), &url, partitions, login)
+    }
+
+    fn over(
+        servers: Servers,
+        url: &str,
+        partitions: u32,
+        login: impl Fn(&RedisServer) -> Option<(&'static str, &'static str)>,
+    ) -> Self {
         let public_channel = Some(PUBLIC_CHANNEL.to_owned());
-        let mut config =
-            RedisConfig { partitions, public_channel, groups_max: GROUPS_MAX, ..config(&server) };
-        if let Some((user, password)) = login(&server) {
-            config.username = Some(user.to_owned());
-            config.password = Some(Secret::new(password));
+        let mut config = RedisConfig { partitions, public_channel, groups_max: GROUPS_MAX, ..config_of(url) };
+        for server in servers.all() {
+            if let Some((user, password)) = login(server) {
+                config.username = Some(user.to_owned());
+                config.password = Some(Secret::new(password));
+            }
         }
         let store = RedisStore::new(config.clone()).unwrap();
         let transport = RedisTransport::new(config.clone()).unwrap();
-        Self { server, config, store, transport }
+        Self { servers, config, store, transport }
     }
 }
 
@@ -68,19 +98,31 @@ impl store_contract::Harness for Redis {
     }
 
     async fn public_events(&self) -> Option<Box<dyn PublicEvents>> {
-        let client = redis::Client::open(self.server.url()).unwrap();
-        let mut subscription = client.get_async_pubsub().await.unwrap();
-        subscription.subscribe(PUBLIC_CHANNEL).await.unwrap();
-        Some(Box::new(Public(subscription)))
+        // Events are published by the master of their partition; a Cluster tells them everywhere.
+        let servers = match &self.servers {
+            Servers::Sentinels(deployment) => {
+                (0..deployment.shards.len()).map(|s| deployment.master(s)).collect()
+            }
+            others => others.all()[..1].to_vec(),
+        };
+        let mut all = Vec::new();
+        for server in servers {
+            let client = redis::Client::open(server.url()).unwrap();
+            let mut subscription = client.get_async_pubsub().await.unwrap();
+            subscription.subscribe(PUBLIC_CHANNEL).await.unwrap();
+            all.push(subscription.into_on_message());
+        }
+        Some(Box::new(Public(all)))
     }
 }
 
-struct Public(redis::aio::PubSub);
+struct Public(Vec<redis::aio::PubSubStream>);
 
 #[async_trait]
 impl PublicEvents for Public {
     async fn next(&mut self) -> Option<String> {
-        let message = tokio::time::timeout(support::PATIENCE, self.0.on_message().next()).await;
+        let mut all = futures_util::stream::select_all(&mut self.0);
+        let message = tokio::time::timeout(support::PATIENCE, all.next()).await;
         message.ok()??.get_payload().ok()
     }
 }
@@ -109,8 +151,21 @@ impl transport_contract::Harness for Redis {
     }
 
     async fn trim(&self, partition: Partition) {
-        let log = format!("{}:{{{partition}}}:l", self.config.prefix);
-        self.server.command(&["XTRIM", &log, "MAXLEN", "0"]);
+        let mut trimmed = 0;
+        for server in self.servers.all() {
+            let Reply::List(logs) = server.command(&["KEYS", "ec:{*}:l"]) else { panic!("no list") };
+            for log in logs.iter().map(Reply::text) {
+                // Only in a Cluster the tag is not the number itself.
+                let tag: u32 = log[4..log.len() - 3].parse().unwrap();
+                if tag % self.config.partitions == partition.0
+                    && let Ok(Reply::Int(_)) =
+                        server.try_command(&[b"XTRIM", log.as_bytes(), b"MAXLEN", b"0"])
+                {
+                    trimmed += 1;
+                }
+            }
+        }
+        assert_eq!(trimmed, 1);
     }
 }
 
@@ -134,6 +189,39 @@ async fn the_transport_keeps_its_contract() {
     }
 }
 
+fn sentinels(login: impl Fn(&RedisServer) -> Option<(&'static str, &'static str)>) -> Redis {
+    let deployment = RedisSentinels::start(&["one", "two"]);
+    let url = deployment.url();
+    Redis::over(Servers::Sentinels(deployment), &url, 5, login)
+}
+
+fn cluster(login: impl Fn(&RedisServer) -> Option<(&'static str, &'static str)>) -> Redis {
+    let cluster = RedisCluster::start_with(3, 0, &[]);
+    let url = cluster.url();
+    Redis::over(Servers::Cluster(cluster), &url, 5, login)
+}
+
+async fn keeps_its_contracts(redis: Redis) {
+    let violations = store_contract::all(&redis).await;
+    assert!(violations.is_empty(), "{violations:#?}");
+    let violations = transport_contract::all(&redis).await;
+    assert!(violations.is_empty(), "{violations:#?}");
+    redis.store.ready().await.unwrap();
+    redis.store.ping().await.unwrap();
+    redis.store.info().await.unwrap();
+    redis.store.remove_all().await.unwrap();
+}
+
+#[tokio::test]
+async fn several_masters_under_sentinel_keep_the_contracts() {
+    keeps_its_contracts(sentinels(|_| None)).await;
+}
+
+#[tokio::test]
+async fn a_cluster_keeps_the_contracts() {
+    keeps_its_contracts(cluster(|_| None)).await;
+}
+
 /// Makes the user that the documentation of the crate describes, with the public channel.
 fn documented_user(server: &RedisServer) -> Option<(&'static str, &'static str)> {
     let docs = include_str!("../src/lib.rs");
@@ -148,14 +236,7 @@ fn documented_user(server: &RedisServer) -> Option<(&'static str, &'static str)>
 
 #[tokio::test]
 async fn the_documented_rights_are_enough() {
-    let redis = Redis::as_user(1, documented_user);
-    let violations = store_contract::all(&redis).await;
-    assert!(violations.is_empty(), "{violations:#?}");
-    let violations = transport_contract::all(&redis).await;
-    assert!(violations.is_empty(), "{violations:#?}");
-    redis.store.ping().await.unwrap();
-    redis.store.info().await.unwrap();
-    redis.store.remove_all().await.unwrap();
+    keeps_its_contracts(Redis::as_user(1, documented_user)).await;
 }
 
 #[tokio::test]

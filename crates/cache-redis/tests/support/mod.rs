@@ -19,11 +19,16 @@ pub(crate) const P0: Partition = Partition(0);
 
 /// Settings for a server, without haste.
 pub(crate) fn config(server: &RedisServer) -> RedisConfig {
+    config_of(&server.url())
+}
+
+/// Settings for a deployment, without haste.
+pub(crate) fn config_of(url: &str) -> RedisConfig {
     RedisConfig {
         operation_timeout: Duration::from_secs(5),
         control_timeout: Duration::from_secs(5),
         connect_timeout: Duration::from_secs(5),
-        ..RedisConfig::from_url(&server.url()).unwrap()
+        ..RedisConfig::from_url(url).unwrap()
     }
 }
 

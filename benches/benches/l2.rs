@@ -18,7 +18,7 @@ use edgecache_benches::{Value, median, node, now, quantile, quick, rounds, value
 
 const KEYS: usize = 1_000;
 const TASKS: usize = 64;
-const L2_ONLY: ReadOptions = ReadOptions { tiers: Some(Tiers::L2Only), ttl: None };
+const L2_ONLY: ReadOptions = ReadOptions { tiers: Some(Tiers::L2Only), ttl: None, idle: None };
 
 /// As many connections as the engine's data pool has.
 #[derive(Clone)]

@@ -473,7 +473,7 @@ fn config() -> impl Strategy<Value = (Config, PolicyKind)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4 * ProptestConfig::default().cases, ..ProptestConfig::default() })]
 
     #[test]
     fn behaves_like_the_dull_model((config, kind) in config(), ops in prop::collection::vec(op(), 1..150)) {

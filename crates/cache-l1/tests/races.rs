@@ -212,6 +212,27 @@ fn a_judgement_holds_for_no_later_change() {
     });
 }
 
+/// One that is made during a change must not be taken for one made during the next.
+#[test]
+fn a_judgement_made_during_a_change_holds_for_no_other() {
+    explore(|| {
+        let world = World::new(10, 1);
+        world.load(0);
+        let reader = thread::spawn({
+            let world = world.clone();
+            move || world.get(0)
+        });
+        let other = thread::spawn({
+            let world = world.clone();
+            move || world.fence.stamp(0, 8, 1)
+        });
+        world.change(0, |new| world.fence.stamp(0, GROUP, new));
+        reader.join().unwrap();
+        other.join().unwrap();
+        world.at_rest();
+    });
+}
+
 #[test]
 fn a_hit_tells_the_epoch_that_its_value_is_of() {
     explore(|| {

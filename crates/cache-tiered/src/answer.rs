@@ -96,6 +96,9 @@ pub struct ReadOptions {
     pub tiers: Option<Tiers>,
     /// Another hard TTL for a value that this call loads.
     pub ttl: Option<Duration>,
+    /// Another [idle time](crate::NamespaceSettings::idle) for what this call puts into L1; zero = none. What is there
+    /// already keeps its own.
+    pub idle: Option<Duration>,
 }
 
 /// Wishes of one write.
@@ -105,6 +108,8 @@ pub struct WriteOptions {
     pub tiers: Option<Tiers>,
     /// Another hard TTL.
     pub ttl: Option<Duration>,
+    /// Another [idle time](crate::NamespaceSettings::idle); zero = none.
+    pub idle: Option<Duration>,
     /// Labels by which the value can be invalidated.
     pub tags: Vec<Tag>,
     /// Keep the write from handlers and the public channel. Coherence still travels.

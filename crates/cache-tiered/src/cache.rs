@@ -337,6 +337,11 @@ impl TieredCache {
         (Latency::of(&l1), Latency::of(&l2))
     }
 
+    /// Checks the inner order of L1 in every namespace; panics with what is wrong. For tests.
+    pub fn validate(&self) {
+        self.spaces().for_each(|space| space.validate());
+    }
+
     /// Stops the bus and all tasks, and waits for them; loads under way are finished first.
     pub async fn stop(&self) {
         self.core.stop().await;

@@ -119,7 +119,8 @@ impl<V: Cacheable> Load<'_, V> {
         let snapshot = lead.fence().snapshot;
         let keep = |found: &Found<V>| {
             if tiers.l1() {
-                self.space.insert(self.key, &self.at, found, &snapshot, self.core.clock.now());
+                let now = self.core.clock.now();
+                self.space.insert(self.key, &self.at, found, &snapshot, self.options.idle, now);
             }
         };
         let right = match right {

@@ -138,7 +138,7 @@ impl<V: Cacheable> Space<V> {
                     if let Some(found) = &found {
                         self.counters.l2_answered(began.elapsed());
                         if tiers.l1() {
-                            self.insert(key, &at, found, &snapshot, core.clock.now());
+                            self.insert(key, &at, found, &snapshot, options.idle, core.clock.now());
                         }
                     }
                     lead.land(found.clone());
@@ -216,7 +216,7 @@ impl<V: Cacheable> Space<V> {
                 let Some(found) = found else { continue };
                 if tiers.l1() {
                     let (key, at) = (&asked_keys[place], &addresses[place]);
-                    self.insert(key, at, &found, &snapshots[place], core.clock.now());
+                    self.insert(key, at, &found, &snapshots[place], options.idle, core.clock.now());
                 }
                 answers[asked[place]] = Some(self.answer(core, &asked_keys[place], found));
             }

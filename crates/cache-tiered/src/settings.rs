@@ -39,6 +39,9 @@ pub struct NamespaceSettings {
     pub ttl_max: Duration,
     /// Longest TTL in L1 for event-driven namespaces.
     pub l1_ttl_max: Duration,
+    /// Sliding expiry: a copy that nobody asks for during so long leaves L1, and each hit begins the time anew, never past
+    /// the TTL in L1. L2 keeps its record for the hard TTL. `None` = by the TTL alone.
+    pub idle: Option<Duration>,
     /// TTL of "there is none".
     pub absent_ttl: Duration,
     /// Changes are announced; copies are trusted within the staleness bound. Otherwise by TTL alone.
@@ -78,6 +81,7 @@ impl NamespaceSettings {
             ttl,
             ttl_max: Duration::from_secs(3600),
             l1_ttl_max: Duration::from_secs(60),
+            idle: None,
             absent_ttl: Duration::from_secs(5),
             event_driven: true,
             critical: false,
@@ -121,6 +125,9 @@ impl NamespaceSettings {
         }
         if self.l1_entries_max == 0 && self.tiers.l1() {
             return wrong("l1_entries_max must be at least 1 while L1 is used");
+        }
+        if self.idle.is_some_and(|idle| idle < Duration::from_millis(1)) {
+            return wrong("idle must be at least 1 ms");
         }
         if self.loads_max == 0 {
             return wrong("loads_max must be at least 1");

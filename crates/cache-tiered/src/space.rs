@@ -123,16 +123,18 @@ impl<V: Cacheable> Space<V> {
         FlightFence { snapshot: self.l1.snapshot(at), stamps }
     }
 
-    /// Puts what was found into L1 unless a fence has moved since the snapshot. What leaves is dropped here, outside
-    /// of all locks. Says whether it is there now.
+    /// Puts what was found into L1 unless a fence has moved since the snapshot; `idle` is the caller's wish. What leaves
+    /// is dropped here, outside of all locks. Says whether it is there now.
     pub(crate) fn insert(
         &self,
         key: &Key,
         at: &Address,
         found: &Found<V>,
         snapshot: &Snapshot,
+        idle: Option<Duration>,
         now: u64,
     ) -> bool {
+        let idle = idle.or(self.settings.idle).unwrap_or_default().as_millis();
         let meta = Meta {
             origin: Origin { epoch: found.origin.epoch, seq: found.origin.seq },
             version: found.version.0,
@@ -140,6 +142,7 @@ impl<V: Cacheable> Space<V> {
             born: found.born,
             soft_expiry: found.soft_expiry,
             hard_expiry: found.hard_expiry,
+            idle: u32::try_from(idle).unwrap_or(u32::MAX),
             weight: found.weight,
             groups: found.groups.clone(),
         };

@@ -31,6 +31,8 @@ pub(crate) trait AnySpace: Any + Send + Sync {
     fn l1_bytes(&self) -> u64;
     /// Lets entries leave L1; says how many did, and their bytes.
     fn shed(&self, entries: usize) -> Shed;
+    /// Checks the inner order of L1.
+    fn validate(&self);
     fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
     fn local(self: Arc<Self>) -> Arc<dyn LocalSpace>;
     fn json(self: Arc<Self>) -> Arc<dyn JsonSpace>;
@@ -71,6 +73,10 @@ impl<V: Cacheable> AnySpace for Space<V> {
     fn shed(&self, entries: usize) -> Shed {
         let left = self.l1.shed(entries);
         Shed { entries: left.len(), bytes: left.iter().map(|left| left.bytes).sum() }
+    }
+
+    fn validate(&self) {
+        self.l1.validate();
     }
 
     fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
@@ -283,6 +289,6 @@ impl<V: Cacheable> TypedCache<V> {
 
     /// Checks the inner order of L1; panics with what is wrong. For tests.
     pub fn validate(&self) {
-        self.space.l1.validate();
+        AnySpace::validate(&*self.space);
     }
 }

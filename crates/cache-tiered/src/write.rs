@@ -215,7 +215,7 @@ impl<V: Cacheable> Space<V> {
                 groups: Groups::from(groups),
                 weight,
             };
-            self.insert(key, &at, &found, &snapshot, core.clock.now());
+            self.insert(key, &at, &found, &snapshot, options.idle, core.clock.now());
         }
         // Bumps the generation behind the insert: a load that began before the put can no longer replace it. The
         // entry itself stays, since it reflects the event.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cache_events::{EventKind, Key, Pattern, Scope, Tag, Version};
 use cache_tiered::{EventDraft, Loaded, Notice, PutOutcome, ReadOptions, Tier, Tiers, WriteOptions};
-use support::{builder, eventually, joined, node, ns, server, text};
+use support::{builder, checked, eventually, joined, node, ns, server, text};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -280,9 +280,8 @@ async fn handlers_of_other_nodes_are_called_once_and_silent_writes_stay_silent()
     let kind = EventKind::from_static("price_changed");
     let b = builder(&server, &clock, "b")
         .namespace::<String>(cache_tiered::NamespaceSettings::new(ns("text")))
-        .on(kind.clone(), move |notice| heard.try_send(notice.clone()).expect("room"))
-        .start()
-        .expect("valid");
+        .on(kind.clone(), move |notice| heard.try_send(notice.clone()).expect("room"));
+    let b = checked(b.start().expect("valid"));
     joined(&b).await;
     let quiet = EventDraft::new(kind.clone(), "quiet").silent();
     let _ = a.publish(quiet).await.expect("acknowledged");

@@ -11,10 +11,10 @@ use cache_testkit::{FaultyStore, FaultyTransport, ManualClock};
 use cache_tiered::{
     Degraded, Loaded, NamespaceSettings, NodeSettings, ReadError, Tier, TieredCache, TypedCache, WriteError,
 };
-use support::{eventually, joined, ns, server};
+use support::{Checked, checked, eventually, joined, ns, server};
 
 struct Cut {
-    cache: TieredCache,
+    cache: Checked,
     store: Arc<FaultyStore>,
     transport: Arc<FaultyTransport>,
 }
@@ -42,9 +42,8 @@ impl Cut {
         })
         .namespace::<String>(settings("strict", Degraded::Strict))
         .namespace::<String>(settings("stale", Degraded::BoundedStale(Duration::from_secs(30))))
-        .namespace::<String>(settings("fail", Degraded::Fail))
-        .start()
-        .expect("valid");
+        .namespace::<String>(settings("fail", Degraded::Fail));
+        let cache = checked(cache.start().expect("valid"));
         joined(&cache).await;
         Self { cache, store, transport }
     }
@@ -108,10 +107,9 @@ async fn a_deaf_node_stops_trusting_its_copies_after_the_bound() {
 async fn an_unacknowledged_invalidation_is_told_and_arrives_later() {
     let (server, clock) = server();
     let node = Cut::node(&server, &clock, 10).await;
-    let other = support::builder(&server, &clock, "other")
-        .namespace::<String>(NamespaceSettings::new(ns("stale")))
-        .start()
-        .expect("valid");
+    let other =
+        support::builder(&server, &clock, "other").namespace::<String>(NamespaceSettings::new(ns("stale")));
+    let other = checked(other.start().expect("valid"));
     joined(&other).await;
     let theirs: TypedCache<String> = other.namespace("stale").expect("declared");
     let key = theirs.key("k").expect("valid");
@@ -158,10 +156,9 @@ async fn an_outbox_that_overflows_flushes_on_return() {
 async fn lost_hints_are_made_up_for_by_a_sync() {
     let (server, clock) = server();
     let node = Cut::node(&server, &clock, 10).await;
-    let other = support::builder(&server, &clock, "other")
-        .namespace::<String>(NamespaceSettings::new(ns("stale")))
-        .start()
-        .expect("valid");
+    let other =
+        support::builder(&server, &clock, "other").namespace::<String>(NamespaceSettings::new(ns("stale")));
+    let other = checked(other.start().expect("valid"));
     joined(&other).await;
     let (mine, theirs): (_, TypedCache<String>) =
         (node.space("stale"), other.namespace("stale").expect("declared"));

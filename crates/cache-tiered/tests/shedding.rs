@@ -4,7 +4,7 @@ mod support;
 
 use cache_events::Namespace;
 use cache_tiered::{NamespaceSettings, TieredCache};
-use support::{builder, joined, ns, server};
+use support::{builder, checked, joined, ns, server};
 
 async fn fill(cache: &TieredCache, name: &str, entries: u64) {
     let space = cache.namespace::<u64>(name).expect("declared");
@@ -24,9 +24,8 @@ async fn a_quarter_leaves_and_critical_namespaces_are_spared_while_others_have_a
     let cache = builder(&server, &clock, "a")
         .namespace::<u64>(NamespaceSettings::new(ns("critical")).critical())
         .namespace::<u64>(NamespaceSettings::new(ns("large")))
-        .namespace::<u64>(NamespaceSettings::new(ns("small")))
-        .start()
-        .expect("valid settings");
+        .namespace::<u64>(NamespaceSettings::new(ns("small")));
+    let cache = checked(cache.start().expect("valid settings"));
     joined(&cache).await;
     for (name, count) in [("critical", 400), ("large", 300), ("small", 100)] {
         fill(&cache, name, count).await;

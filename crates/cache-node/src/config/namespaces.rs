@@ -142,6 +142,10 @@ fn change(reading: &mut NamespaceCheck<'_>, plan: &mut CacheTypePlan, common: &C
         reading.wrong(Some("ttl_max"), "must not be below ttl");
     }
     reading.set("l1_ttl_max", &mut settings.l1_ttl_max, any());
+    reading.set("idle", &mut settings.idle, |text| match text {
+        "never" => Ok(None),
+        text => any()(text).map(Some).map_err(|rule| format!("{rule}, or never")),
+    });
     reading.set("absent_ttl", &mut settings.absent_ttl, any());
     if reading.set("event_driven", &mut settings.event_driven, truth)
         && settings.event_driven

@@ -71,6 +71,7 @@ pub(crate) const NAMESPACE_SETTINGS: &[&str] = &[
     "ttl",
     "ttl_max",
     "l1_ttl_max",
+    "idle",
     "absent_ttl",
     "event_driven",
     "critical",

@@ -1,6 +1,7 @@
 //! Nodes over one embedded server.
 #![allow(dead_code, reason = "each test file uses its share")]
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,15 +27,38 @@ pub(crate) fn builder(server: &EmbeddedServer, clock: &Arc<ManualClock>, node: &
         .clock(clock.clone())
 }
 
+/// A cache whose L1 is found in order when the test is done with it.
+pub(crate) struct Checked(TieredCache);
+
+pub(crate) fn checked(cache: TieredCache) -> Checked {
+    Checked(cache)
+}
+
+impl Deref for Checked {
+    type Target = TieredCache;
+
+    fn deref(&self) -> &TieredCache {
+        &self.0
+    }
+}
+
+impl Drop for Checked {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.0.validate();
+        }
+    }
+}
+
 /// Namespace "text" of strings, "other" of numbers.
-pub(crate) async fn node(server: &EmbeddedServer, clock: &Arc<ManualClock>, name: &str) -> TieredCache {
+pub(crate) async fn node(server: &EmbeddedServer, clock: &Arc<ManualClock>, name: &str) -> Checked {
     let cache = builder(server, clock, name)
         .namespace::<String>(NamespaceSettings::new(ns("text")))
         .namespace::<u64>(NamespaceSettings::new(ns("other")))
         .start()
         .expect("valid settings");
     joined(&cache).await;
-    cache
+    checked(cache)
 }
 
 /// Waits until the node is live.

@@ -145,6 +145,15 @@ impl RedisServer {
         self.command_bytes(&parts)
     }
 
+    /// Sends one command on a new connection that logs in with this password.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    pub fn command_as(&self, password: &str, parts: &[&str]) -> Reply {
+        let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
+        resp::call(self.addr(), &[&[b"AUTH", password.as_bytes()], &parts]).expect("an answer")
+    }
+
     /// Sends one command of bytes on a new connection.
     ///
     /// # Panics

@@ -1,0 +1,188 @@
+//! Several masters under Sentinel: who has what, and what becomes of it when masters change.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::time::Duration;
+
+use cache_bus::{Hint, HintStream, Missed, Transport};
+use cache_events::{Partition, Position};
+use cache_l2::{Invalidation, Lease, Store, StoreError};
+use cache_redis::{RedisConfig, RedisStore, RedisTransport};
+use cache_testkit::RedisSentinels;
+use support::*;
+
+const PARTITIONS: u32 = 8;
+
+/// Settings with limits of time as in production, but for a busy machine.
+fn brisk(deployment: &RedisSentinels) -> RedisConfig {
+    RedisConfig {
+        partitions: PARTITIONS,
+        operation_timeout: Duration::from_millis(500),
+        control_timeout: Duration::from_millis(500),
+        connect_timeout: Duration::from_millis(500),
+        ..RedisConfig::from_url(&deployment.url()).unwrap()
+    }
+}
+
+fn partitions() -> impl Iterator<Item = Partition> {
+    (0..PARTITIONS).map(Partition)
+}
+
+/// The partitions whose logs a server has.
+fn logs_of(server: &cache_testkit::RedisServer) -> Vec<Partition> {
+    partitions()
+        .filter(|partition| server.command(&["EXISTS", &format!("ec:{{{partition}}}:l")]).int() == 1)
+        .collect()
+}
+
+async fn event_in(store: &RedisStore, partition: Partition) -> Result<Position, StoreError> {
+    store.invalidate(partition, &Invalidation::default(), append("event")).await
+}
+
+/// The next event of a partition; overflows are passed over.
+async fn heard(hints: &mut dyn HintStream, wanted: Partition) -> Position {
+    let listen = async {
+        loop {
+            match hints.next().await {
+                Hint::Event { partition, position, .. } if partition == wanted => return position,
+                Hint::Event { .. } | Hint::Overflow => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, listen).await.expect("it is heard")
+}
+
+#[tokio::test]
+async fn a_killed_master_is_followed_and_the_others_do_not_notice() {
+    let mut deployment = RedisSentinels::start(&["one", "two"]);
+    let (store, transport) =
+        (RedisStore::new(brisk(&deployment)).unwrap(), RedisTransport::new(brisk(&deployment)).unwrap());
+    let mut hints = transport.subscribe().await.unwrap();
+    let mut before = Vec::new();
+    for partition in partitions() {
+        before.push(event_in(&store, partition).await.unwrap());
+        assert_eq!(heard(&mut *hints, partition).await, before[partition.index()]);
+    }
+    // Every master has some, and together they have all.
+    let (of_one, of_two) = (logs_of(deployment.master(0)), logs_of(deployment.master(1)));
+    assert!(!of_one.is_empty() && !of_two.is_empty() && of_one.len() + of_two.len() == PARTITIONS as usize);
+    let health = store.topology().await.unwrap();
+    assert_eq!((health.total_nodes, health.healthy_nodes), (4, 4));
+    assert!(health.primary_healthy && health.replica_healthy, "{health:?}");
+
+    let killed = deployment.kill_master(1);
+    let error = event_in(&store, of_two[0]).await.unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    for &partition in &of_one {
+        before[partition.index()] = event_in(&store, partition).await.expect("its master is there");
+        assert_eq!(heard(&mut *hints, partition).await, before[partition.index()]);
+    }
+    let health = store.topology().await.unwrap();
+    assert!(!health.primary_healthy && health.healthy_nodes < 4, "{health:?}");
+
+    deployment.wait_for_failover(1, killed);
+    for &partition in &of_two {
+        let at = before[partition.index()];
+        let answer = eventually(async || transport.sync(partition, &node("a"), at, 10).await).await;
+        assert!(answer.head.epoch > at.epoch && matches!(answer.missed, Missed::Reset(_)), "{answer:?}");
+        eventually(async || event_in(&store, partition).await).await;
+    }
+    // Hints of the new master come again. (What is appended before that is for the syncs.)
+    let partition = of_two[0];
+    let mut listened = Box::pin(async { heard(&mut *hints, partition).await });
+    let heard = loop {
+        event_in(&store, partition).await.unwrap();
+        if let Ok(heard) = tokio::time::timeout(Duration::from_millis(20), &mut listened).await {
+            break heard;
+        }
+    };
+    assert!(heard.epoch > before[partition.index()].epoch);
+    for &partition in &of_one {
+        let next = event_in(&store, partition).await.unwrap();
+        assert_eq!(next, before[partition.index()].next(), "a partition of the other master");
+    }
+}
+
+#[tokio::test]
+async fn what_a_failover_loses_is_not_brought_back() {
+    let mut deployment = RedisSentinels::start(&["one"]);
+    let config = RedisConfig { partitions: 1, ..brisk(&deployment) };
+    let (store, transport) = (RedisStore::new(config.clone()).unwrap(), RedisTransport::new(config).unwrap());
+    const VALUE: &str = "ec:{0}:v:ns/a/";
+    let (master, replica, key) = (deployment.master(0), &deployment.shards[0].servers[1], key("a"));
+    put(&store, &key, 1).await.unwrap();
+    // Opens the connection on which the invalidation goes.
+    event_in(&store, P0).await.unwrap();
+    eventually(async || if replica.command(&["EXISTS", VALUE]).int() == 1 { Ok(()) } else { Err(()) }).await;
+    // Connections stay, but the replica cannot log in any more.
+    master.command(&["CONFIG", "SET", "requirepass", "changed"]);
+    master.command_as("changed", &["CLIENT", "KILL", "TYPE", "replica"]);
+    let what = Invalidation { keys: vec![key.clone()], keep: LONG, ..Default::default() };
+    let lost = store.invalidate(P0, &what, append("changed")).await.unwrap();
+    assert!(store.read(P0, std::slice::from_ref(&key)).await.unwrap().items[0].record.is_none());
+
+    let killed = deployment.kill_master(0);
+    deployment.wait_for_failover(0, killed);
+    let answer = eventually(async || transport.sync(P0, &node("a"), lost, 10).await).await;
+    assert!(answer.head.epoch > lost.epoch && matches!(answer.missed, Missed::Reset(_)), "{answer:?}");
+    let read = eventually(async || store.read(P0, std::slice::from_ref(&key)).await).await;
+    let back = read.items[0].record.as_ref().expect("the replica never heard that it was removed");
+    assert_eq!(u64::from_be_bytes(back[4..12].try_into().unwrap()), lost.epoch);
+    assert!(read.epoch > lost.epoch, "it is dead");
+    assert_eq!(store.lease(&key, ask(1)).await.unwrap().lease, Lease::Granted);
+}
+
+#[tokio::test]
+async fn a_requested_failover_is_followed_at_once() {
+    let mut deployment = RedisSentinels::start(&["one"]);
+    // The Sentinel that is asked first is not there.
+    deployment.sentinels[0].kill();
+    let config = RedisConfig { partitions: 1, ..brisk(&deployment) };
+    let (store, transport) = (RedisStore::new(config.clone()).unwrap(), RedisTransport::new(config).unwrap());
+    let before = eventually(async || event_in(&store, P0).await).await;
+    transport.sync(P0, &node("a"), before, 1).await.unwrap();
+    // A Sentinel that has just started may not know yet how the replica is.
+    eventually(async || store.fail_over(P0).await).await;
+    deployment.wait_for_failover(0, 0);
+    let answer = eventually(async || {
+        let answer = transport.sync(P0, &node("a"), before, 1).await.map_err(|error| error.to_string())?;
+        if answer.head.epoch > before.epoch { Ok(answer) } else { Err(format!("{answer:?}")) }
+    })
+    .await;
+    assert!(matches!(answer.missed, Missed::Reset(_)));
+    eventually(async || event_in(&store, P0).await).await;
+}
+
+#[tokio::test]
+async fn a_master_that_hangs_is_left_when_the_sentinels_say_so() {
+    let deployment = RedisSentinels::start(&["one"]);
+    let config = RedisConfig { partitions: 1, ..brisk(&deployment) };
+    let (store, transport) = (RedisStore::new(config.clone()).unwrap(), RedisTransport::new(config).unwrap());
+    let before = event_in(&store, P0).await.unwrap();
+    let mut hints = transport.subscribe().await.unwrap();
+    // It still accepts connections, and answers nothing.
+    deployment.master(0).pause();
+    let after = eventually(async || event_in(&store, P0).await).await;
+    assert!(after.epoch > before.epoch);
+    // The one subscription leads nowhere: it ends, and the next one hears.
+    let ended = async { while !matches!(hints.next().await, Hint::Closed(_)) {} };
+    tokio::time::timeout(PATIENCE, ended).await.expect("it is noticed");
+    let mut hints = eventually(async || transport.subscribe().await).await;
+    let next = event_in(&store, P0).await.unwrap();
+    assert_eq!(heard(&mut *hints, P0).await, next);
+    deployment.shards[0].servers[0].resume();
+}
+
+#[tokio::test]
+async fn another_list_of_masters_is_fenced_off() {
+    let deployment = RedisSentinels::start(&["one", "two"]);
+    RedisStore::new(brisk(&deployment)).unwrap().ready().await.unwrap();
+    let mut other = brisk(&deployment);
+    let cache_redis::Topology::Sentinel(sentinel) = &mut other.topology else { panic!("{other:?}") };
+    sentinel.masters.pop();
+    let error = RedisStore::new(other).unwrap().ready().await.unwrap_err();
+    assert!(matches!(&error, StoreError::Fenced { message } if message.contains("one,two")), "{error}");
+}

@@ -46,6 +46,9 @@ end
 -- positions to other events. A plain find, for a pattern that walks over the text costs more than INFO itself.
 local function incarnation()
   local info = call('INFO', 'replication')
+  -- A master that was: its replication id is that of its successor, and a script that only reads would be answered.
+  -- This write is refused.
+  if not info:find('role:master', 1, true) then call('HSET', META, 'why', 'replica') end
   local at = info:find('master_replid:', 1, true)
   return info:sub(at + 14, at + 53)
 end

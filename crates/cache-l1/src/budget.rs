@@ -7,6 +7,7 @@
 //! An insert into a full tier takes as much out as it puts in. It keeps what became free in its [`Hand`] and takes
 //! from there first, so the shared sums, which all cores would fight for, hardly ever change.
 
+use crate::pool::Portion;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Which bound was met.
@@ -14,6 +15,8 @@ use crate::sync::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 pub(crate) enum Pressure {
     Entries,
     Bytes,
+    /// Of all tiers that share one.
+    Pool,
 }
 
 /// Room that became free and was not given back yet.
@@ -21,9 +24,20 @@ pub(crate) enum Pressure {
 pub(crate) struct Hand {
     entries: usize,
     bytes: u64,
+    /// What other tiers gave for this one; only in a pool.
+    claimed: u64,
 }
 
 impl Hand {
+    pub(crate) fn with_claimed(claimed: u64) -> Self {
+        Self { claimed, ..Self::default() }
+    }
+
+    /// Keeps what others gave for the next try.
+    pub(crate) fn take_claimed(&mut self) -> u64 {
+        std::mem::take(&mut self.claimed)
+    }
+
     /// One entry of so many bytes left.
     pub(crate) fn add(&mut self, bytes: u64) {
         self.entries += 1;
@@ -38,11 +52,28 @@ pub(crate) struct Budget {
     bytes_max: u64,
     entries: AtomicUsize,
     bytes: AtomicU64,
+    portion: Option<Portion>,
 }
 
 impl Budget {
     pub(crate) fn new(entries_max: usize, bytes_max: u64) -> Self {
-        Self { entries_max, bytes_max, entries: AtomicUsize::new(0), bytes: AtomicU64::new(0) }
+        Self { entries_max, bytes_max, entries: AtomicUsize::new(0), bytes: AtomicU64::new(0), portion: None }
+    }
+
+    /// To be called while nothing is held.
+    pub(crate) fn join(&mut self, portion: Portion) {
+        self.bytes_max = portion.pool().bytes_max();
+        self.portion = Some(portion);
+    }
+
+    pub(crate) fn portion(&self) -> Option<&Portion> {
+        self.portion.as_ref()
+    }
+
+    /// Bytes that one entry may have.
+    #[inline]
+    pub(crate) fn heaviest(&self) -> u64 {
+        self.portion.as_ref().map_or(self.bytes_max, Portion::share)
     }
 
     pub(crate) fn entries_max(&self) -> usize {
@@ -78,6 +109,12 @@ impl Budget {
             if self.bytes.fetch_update(Relaxed, Relaxed, more).is_err() {
                 return Err(Pressure::Bytes);
             }
+            if let Some(portion) = &self.portion
+                && !portion.reserve(missing, &mut hand.claimed)
+            {
+                self.bytes.fetch_sub(missing, Relaxed);
+                return Err(Pressure::Pool);
+            }
             hand.bytes = bytes;
         }
         hand.entries -= 1;
@@ -91,6 +128,8 @@ impl Budget {
             Some(Pressure::Entries)
         } else if self.bytes().saturating_add(bytes) > self.bytes_max {
             Some(Pressure::Bytes)
+        } else if self.portion.as_ref().is_some_and(|portion| portion.is_full(bytes)) {
+            Some(Pressure::Pool)
         } else {
             None
         }
@@ -104,10 +143,25 @@ impl Budget {
         if hand.bytes > 0 {
             self.bytes.fetch_sub(hand.bytes, Relaxed);
         }
+        if let Some(portion) = &self.portion
+            && hand.bytes + hand.claimed > 0
+        {
+            portion.release(hand.bytes);
+            portion.unclaimed(hand.claimed);
+        }
+    }
+
+    /// One entry of so many bytes left for another tier of the pool.
+    pub(crate) fn hand_over(&self, bytes: u64) {
+        self.entries.fetch_sub(1, Relaxed);
+        self.bytes.fetch_sub(bytes, Relaxed);
+        if let Some(portion) = &self.portion {
+            portion.hand_over(bytes);
+        }
     }
 
     /// Gives back the room of one entry.
     pub(crate) fn release(&self, bytes: u64) {
-        self.give_back(Hand { entries: 1, bytes });
+        self.give_back(Hand { entries: 1, bytes, claimed: 0 });
     }
 }

@@ -349,6 +349,9 @@ impl<K, V, P: Policy> L1<K, V, P> {
         assert_eq!((self.len(), self.bytes()), (entries, bytes), "sums of the tier");
         assert!(entries <= self.entries_max(), "{entries} entries are above the bound");
         assert!(bytes <= self.bytes_max(), "{bytes} bytes are above the bound");
+        if let Some(portion) = self.budget.portion() {
+            assert_eq!(portion.held(), bytes, "bytes as the pool knows them");
+        }
     }
 }
 

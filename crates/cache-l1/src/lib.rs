@@ -64,7 +64,9 @@ mod gate;
 mod gate;
 mod index;
 mod invalidate;
+mod lend;
 mod listen;
+mod pool;
 mod pressure;
 mod room;
 mod shed;
@@ -84,6 +86,7 @@ pub use cache::{Config, L1};
 pub use cache_policy::{BoxedFamily, Family, Policy};
 pub use curve::{Curve, KEYS_WATCHED};
 pub use fence::{Fence, GROUPS_MAX};
+pub use pool::{Borrower, Pool};
 pub use pressure::{MemoryPressure, MemoryReading, PressureConfig};
 pub use words::{
     Address, Cause, Departed, Facts, Groups, Hit, Inserted, Left, Meta, Origin, Refusal, Snapshot, Stats,

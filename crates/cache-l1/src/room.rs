@@ -75,7 +75,7 @@ impl<K, V, P> Shard<K, V, P> {
     fn measure(&self, pressure: Pressure) -> u64 {
         match pressure {
             Pressure::Entries => self.entries.load(Relaxed) as u64,
-            Pressure::Bytes => self.bytes.load(Relaxed),
+            Pressure::Bytes | Pressure::Pool => self.bytes.load(Relaxed),
         }
     }
 }
@@ -90,6 +90,7 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
     ) -> Option<Refusal> {
         let shard = self.shard(newcomer.at.resource());
         let mut own_only = self.shards.len() == 1;
+        let mut claimed = 0;
         if mutated!("l1_race_insert_checked_unlocked")
             && let Some(refusal) = self.moved(newcomer.at, newcomer.snapshot)
         {
@@ -98,12 +99,12 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
         for _ in 0..2 * self.shards.len() + SPARE_ROUNDS {
             let attempt = {
                 let mut shelf = shard.shelf.write();
-                let mut leaving = Leaving { departed: &mut *departed, hand: Hand::default() };
+                let mut leaving = Leaving { departed: &mut *departed, hand: Hand::with_claimed(claimed) };
                 let attempt = self.attempt(&mut shelf, newcomer, own_only, &mut leaving);
                 match attempt {
                     Attempt::Stored => shelf.tally.inserted(),
                     Attempt::Refused(refusal) => shelf.tally.refused(refusal),
-                    Attempt::Elsewhere(_) => {}
+                    Attempt::Elsewhere(_) => claimed = leaving.hand.take_claimed(),
                 }
                 shard.publish(&shelf);
                 self.budget.give_back(leaving.hand);
@@ -112,12 +113,18 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
             match attempt {
                 Attempt::Stored => return None,
                 Attempt::Refused(refusal) => return Some(refusal),
+                Attempt::Elsewhere(Pressure::Pool) if self.claims(newcomer.bytes()) => {
+                    let portion = self.budget.portion();
+                    claimed +=
+                        portion.map_or(0, |portion| portion.claim(newcomer.bytes().saturating_sub(claimed)));
+                }
                 Attempt::Elsewhere(pressure) => {
                     let bytes = newcomer.bytes();
                     own_only = !self.make_room_elsewhere(shard, pressure, bytes, newcomer.now, departed);
                 }
             }
         }
+        self.budget.give_back(Hand::with_claimed(claimed));
         shard.shelf.write().tally.refused(Refusal::NoRoom);
         Some(Refusal::NoRoom)
     }
@@ -147,6 +154,7 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
                     return Attempt::Stored;
                 }
                 Err(_) if expired_first && leaving.expire(shelf, now, STEPS_WHEN_FULL) => {}
+                Err(Pressure::Pool) if self.claims(bytes) => return Attempt::Elsewhere(Pressure::Pool),
                 Err(pressure) if own_only || self.has_its_share(shelf, pressure) => {
                     let Some(victim) = shelf.evict() else { return Attempt::Elsewhere(pressure) };
                     leaving.add(victim);
@@ -197,11 +205,17 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
         }
         if self.budget.entries_max() == 0 {
             Err(Refusal::NoRoom)
-        } else if newcomer.bytes() > self.budget.bytes_max() && !mutated!("l1_insert_too_heavy") {
+        } else if newcomer.bytes() > self.budget.heaviest() && !mutated!("l1_insert_too_heavy") {
             Err(Refusal::TooHeavy)
         } else {
             Ok(admission)
         }
+    }
+
+    /// Whether other tiers of the pool have to give for an entry of so many bytes.
+    #[cold]
+    fn claims(&self, bytes: u64) -> bool {
+        self.budget.portion().is_some_and(|portion| portion.may_claim(bytes))
     }
 
     /// A shard with at least seven eighths of its fair share gives room itself.
@@ -212,6 +226,8 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
         let (held, share) = match pressure {
             Pressure::Entries => (shelf.len() as u64, self.budget.entries_max() as u64 >> bits),
             Pressure::Bytes => (shelf.bytes(), self.budget.bytes_max() >> bits),
+            // What may be held changes all the time: the mean of what is.
+            Pressure::Pool => (shelf.bytes(), self.budget.bytes() >> bits),
         };
         held > 0 && held >= share - share / 8
     }

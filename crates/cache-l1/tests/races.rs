@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use cache_l1::{Address, Cause, Config, Fence, L1, Meta, Origin};
+use cache_l1::{Address, Cause, Config, Fence, L1, Meta, Origin, Pool};
 use cache_policy::contract::mix;
 use cache_policy::{PolicyKind, build};
 use shuttle::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -350,5 +350,40 @@ fn the_later_of_two_hits_says_when_an_entry_is_idle() {
         assert!(world.l1.get(&0, &at(0), 18).is_some());
         assert!(world.l1.get(&0, &at(0), 28).is_none());
         world.l1.validate();
+    });
+}
+
+/// Two tiers that take room at the same time, one of them what the other has borrowed.
+#[test]
+fn the_bound_of_a_pool_holds_while_two_tiers_insert_and_the_owner_gets_its_share() {
+    explore(|| {
+        let bytes = L1::<u64, Arc<u64>>::overhead_bytes(&at(0), &meta(Origin::default())) + 10;
+        let pool = Arc::new(Pool::new(2 * bytes));
+        let tier = |share| {
+            let config = Config { entries_max: 10, bytes_max: 0, shards: Some(1), own_group: OWN_GROUP };
+            let l1 = L1::new(config, Arc::new(Fence::new(1)), |hint| build(PolicyKind::Fifo, hint));
+            let l1: Arc<L1<u64, Arc<u64>>> = Arc::new(l1.within(&pool, share, false).unwrap());
+            l1.open_to_claims(Arc::downgrade(&l1) as _);
+            l1
+        };
+        let put = |l1: &L1<u64, Arc<u64>>, key| {
+            l1.insert(key, Arc::new(1), &at(key), meta(Origin::default()), &l1.snapshot(&at(key)), 0).stored()
+        };
+        let (owner, borrower) = (tier(bytes), tier(bytes));
+        assert!(put(&borrower, 0));
+        let greedy = thread::spawn({
+            let (borrower, pool) = (borrower.clone(), pool.clone());
+            move || {
+                put(&borrower, 1);
+                assert!(pool.bytes() <= pool.bytes_max());
+            }
+        });
+        assert!(put(&owner, 0), "its share is its own");
+        assert!(pool.bytes() <= pool.bytes_max());
+        greedy.join().unwrap();
+        assert!(owner.get(&0, &at(0), 0).is_some(), "and stays");
+        owner.validate();
+        borrower.validate();
+        pool.validate();
     });
 }

@@ -2,8 +2,13 @@
 //!
 //! Every write is one Lua script: value, version, log entry and hint in one atomic step, told rule by rule in the files
 //! under `src/lua/`. A connection is used only after it has proven that the deployment in Redis is ours and has learnt
-//! the epoch. Redis 7.0 or later, or Valkey; one server for now (no Sentinel, no Cluster), but names carry hash tags and
-//! partitions already.
+//! the epoch. Redis 7.0 or later, or Valkey.
+//!
+//! | topology | partitions | which master has one | what follows changes |
+//! |---|---|---|---|
+//! | one server | 1 | the server | – |
+//! | Sentinel, one or several masters | 1 or 32 | rendezvous hashing over their names | Sentinels, asked and listened to |
+//! | Cluster | 32 | its slot | `MOVED`, and the table of nodes |
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -27,11 +32,27 @@
 //!     +evalsha +script|load +mget +get +getrange +set +del +unlink +pttl
 //!     +hget +hmget +hset +hdel +hexists +hgetall +xadd +xlen +xrange +xrevrange +xtrim
 //!     +xinfo|stream +memory|usage
-//!     +publish +subscribe +ping +info +time +scan +dbsize
+//!     +publish +subscribe +ping +info +time +scan +dbsize +wait
+//! ```
+//!
+//! In a Cluster also these, on every node:
+//!
+//! ```text
+//! ACL SETUSER edge +spublish +ssubscribe +asking +cluster|nodes +cluster|info
 //! ```
 //!
 //! `scan` shows the names of all keys of the database; without it only pattern invalidation is refused. `dbsize` is for
-//! statistics alone.
+//! statistics alone, `wait` for writes that ask for replicas, `cluster|info` for health. [`RedisStore::fail_over`] needs
+//! `+cluster|failover` in a Cluster.
+//!
+//! Sentinels have users of their own. The least there:
+//!
+//! ```text
+//! ACL SETUSER edge on >secret resetchannels &+switch-master -@all
+//!     +auth +hello +ping +subscribe +sentinel|get-master-addr-by-name +sentinel|replicas
+//! ```
+//!
+//! and `+sentinel|failover` for requested failovers.
 
 mod apart;
 mod config;

@@ -127,20 +127,25 @@ async fn a_slot_that_moves_loses_nothing_and_begins_one_epoch() {
     let read = store.read(partition, std::slice::from_ref(stored)).await;
     assert!(read.is_err() || read.unwrap().items[0].record.is_none());
 
+    // A new epoch can begin as well.
+    let flushed = store.flush(partition, append_from(put_at, "flush")).await.unwrap();
+    assert!(flushed.epoch > put_at.epoch && flushed.seq == 1, "{flushed}");
+    let before = flushed;
+
     // Torn in the middle of its structure a partition cannot count: nothing is acknowledged.
     cluster.move_key(from, to, &structure[0]);
     let torn = event_in(&store, partition).await.unwrap_err();
     assert!(matches!(torn, StoreError::Unavailable { .. }), "{torn}");
-    assert!(transport.sync(partition, &node("a"), put_at, 10).await.is_err());
+    assert!(transport.sync(partition, &node("a"), before, 10).await.is_err());
 
     // From here on the other side counts, in another life.
     cluster.move_key(from, to, &structure[1]);
     let moved =
-        store.invalidate(partition, &removing(&[late]), append_from(put_at, "changed")).await.unwrap();
-    assert!(moved.epoch > before.epoch, "{moved} after {put_at}");
+        store.invalidate(partition, &removing(&[late]), append_from(before, "changed")).await.unwrap();
+    assert!(moved.epoch > before.epoch, "{moved} after {before}");
     cluster.finish_move(slot, from, to);
 
-    let answer = eventually(async || transport.sync(partition, &node("a"), put_at, 10).await).await;
+    let answer = eventually(async || transport.sync(partition, &node("a"), before, 10).await).await;
     assert!(answer.head == moved && matches!(answer.missed, Missed::Reset(_)), "one epoch: {answer:?}");
     for key in [stored, leased, versioned, closed, late, other] {
         assert!(!is_stored(&store, key).await, "{key}");

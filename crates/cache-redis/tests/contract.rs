@@ -13,7 +13,7 @@ use cache_bus::{Transport, contract as transport_contract};
 use cache_events::{Group, Partition, Position};
 use cache_l2::contract::{self as store_contract, PublicEvents};
 use cache_l2::{Append, Invalidation, Store, StoreError};
-use cache_redis::{PUBLIC_CHANNEL, RedisConfig, RedisStore, RedisTransport, Secret};
+use cache_redis::{PUBLIC_CHANNEL, RedisConfig, RedisStore, RedisTransport, Secret, Topology};
 use cache_testkit::{RedisCluster, RedisSentinels, RedisServer, Reply};
 use futures_util::StreamExt;
 use support::config_of;
@@ -209,6 +209,8 @@ async fn keeps_its_contracts(redis: Redis) {
     redis.store.ready().await.unwrap();
     redis.store.ping().await.unwrap();
     redis.store.info().await.unwrap();
+    let health = redis.store.topology().await.unwrap();
+    assert!(health.primary_healthy, "{health:?}");
     redis.store.remove_all().await.unwrap();
 }
 
@@ -222,16 +224,48 @@ async fn a_cluster_keeps_the_contracts() {
     keeps_its_contracts(cluster(|_| None)).await;
 }
 
-/// Makes the user that the documentation of the crate describes, with the public channel.
-fn documented_user(server: &RedisServer) -> Option<(&'static str, &'static str)> {
+/// The users that the documentation of the crate describes: at a server, further rights in a Cluster, at a Sentinel.
+fn recipes() -> [Vec<&'static str>; 3] {
     let docs = include_str!("../src/lib.rs");
-    let start = docs.find("//! ACL SETUSER").unwrap();
-    let text = docs[start..].split("```").next().unwrap().replace("//!", " ");
-    let mut words: Vec<&str> = text.split_whitespace().collect();
-    words.push("&cache_invalidation_events");
+    let texts: Vec<&str> = docs.split("//! ACL SETUSER").skip(1).collect();
+    let recipe = |text: &'static str| {
+        let text = text.split("```").next().unwrap();
+        ["ACL", "SETUSER"].into_iter().chain(text.split_whitespace().filter(|word| *word != "//!")).collect()
+    };
+    <[Vec<&str>; 3]>::try_from(texts.into_iter().map(recipe).collect::<Vec<_>>()).unwrap()
+}
+
+/// Makes the user, with the public channel.
+fn documented_user(server: &RedisServer) -> Option<(&'static str, &'static str)> {
+    let [mut recipe, in_cluster, _] = recipes();
+    recipe.push("&cache_invalidation_events");
     // The events that the store publishes are heard by the default user, who may do everything.
-    server.command(&words);
+    server.command(&recipe);
+    if server.info("cluster", "cluster_enabled") == "1" {
+        server.command(&in_cluster);
+    }
     Some(("edge", "secret"))
+}
+
+#[tokio::test]
+async fn the_documented_rights_are_enough_in_a_cluster() {
+    keeps_its_contracts(cluster(documented_user)).await;
+}
+
+#[tokio::test]
+async fn the_documented_rights_are_enough_under_sentinel() {
+    let deployment = RedisSentinels::start(&["one", "two"]);
+    for sentinel in &deployment.sentinels {
+        sentinel.command(&recipes()[2]);
+    }
+    let url = deployment.url();
+    let mut redis = Redis::over(Servers::Sentinels(deployment), &url, 5, documented_user);
+    let Topology::Sentinel(sentinel) = &mut redis.config.topology else { panic!("it is under Sentinel") };
+    sentinel.username = Some("edge".to_owned());
+    sentinel.password = Some(Secret::new("secret"));
+    redis.store = RedisStore::new(redis.config.clone()).unwrap();
+    redis.transport = RedisTransport::new(redis.config.clone()).unwrap();
+    keeps_its_contracts(redis).await;
 }
 
 #[tokio::test]

@@ -61,14 +61,19 @@ local function bump(why)
   if E >= LIMIT then error('the epoch would reach 2^53') end
   -- Never tostring: that turns to exponents at 1e14.
   EPOCH = string.format('%.0f', E)
-  call('DEL', LOG)
+  -- Emptied, not deleted: in a slot that is moving a key that is gone could not be written here again.
+  redis.pcall('XTRIM', LOG, 'MAXLEN', '=', 0)
   local all, groups = call('HGETALL', META), {}
   call('HSET', META, 'e', EPOCH, 'gc', 0, 'i', incarnation(), 'why', why)
   for i = 1, #all, 2 do
     if all[i]:sub(1, 2) == 'g:' then groups[#groups + 1] = all[i] end
   end
   forget(groups)
-  call('XADD', LOG, EPOCH .. '-0', 'd', '')
+  if type(redis.pcall('XADD', LOG, EPOCH .. '-0', 'd', '')) == 'table' then
+    -- No stream, or not one of ours.
+    call('DEL', LOG)
+    call('XADD', LOG, EPOCH .. '-0', 'd', '')
+  end
   hint(0, '')
 end
 

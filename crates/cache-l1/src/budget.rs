@@ -29,8 +29,13 @@ pub(crate) struct Hand {
 }
 
 impl Hand {
+    /// With what others gave before.
     pub(crate) fn with_claimed(claimed: u64) -> Self {
         Self { claimed, ..Self::default() }
+    }
+
+    pub(crate) fn claimed(&self) -> u64 {
+        self.claimed
     }
 
     /// Keeps what others gave for the next try.
@@ -146,8 +151,7 @@ impl Budget {
         if let Some(portion) = &self.portion
             && hand.bytes + hand.claimed > 0
         {
-            portion.release(hand.bytes);
-            portion.unclaimed(hand.claimed);
+            portion.release(hand.bytes + hand.claimed);
         }
     }
 

@@ -85,7 +85,7 @@ impl Pool {
         self.bytes_max
     }
 
-    /// Bytes that the members hold, and what is on its way from one to another.
+    /// Bytes that the members hold, what is on its way from one to another included.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
     }
@@ -102,8 +102,16 @@ impl Pool {
         assert!(held <= self.bytes_max, "{held} bytes are above the bound of the pool");
     }
 
-    fn release(&self, bytes: u64) {
-        self.bytes.fetch_sub(bytes, Relaxed);
+    /// Takes room, if there is so much.
+    fn take(&self, bytes: u64) -> bool {
+        let fits = |held: u64| held <= self.bytes_max || mutated!("l1_pool_unbounded");
+        let more = |held: u64| held.checked_add(bytes).filter(|&held| fits(held));
+        if mutated!("l1_race_pool_looked_then_took") {
+            let fits = more(self.bytes()).is_some();
+            self.bytes.fetch_add(if fits { bytes } else { 0 }, Relaxed);
+            return fits;
+        }
+        bytes == 0 || self.bytes.fetch_update(Relaxed, Relaxed, more).is_ok()
     }
 }
 
@@ -154,18 +162,14 @@ impl Portion {
     /// Takes room out of the pool, from what was claimed first.
     pub(crate) fn reserve(&self, bytes: u64, claimed: &mut u64) -> bool {
         let missing = bytes.saturating_sub(*claimed);
-        let fits = |held: u64| held <= self.pool.bytes_max || mutated!("l1_pool_unbounded");
-        let more = |held: u64| held.checked_add(missing).filter(|&held| fits(held));
-        if mutated!("l1_race_pool_looked_then_took") {
-            if more(self.pool.bytes()).is_none() {
-                return false;
-            }
-            self.pool.bytes.fetch_add(missing, Relaxed);
-        } else if missing > 0 && self.pool.bytes.fetch_update(Relaxed, Relaxed, more).is_err() {
+        // First what it holds, then what is taken, and the other way round when it goes: so what is taken is never more
+        // than what somebody can be asked for.
+        self.own.held.fetch_add(missing, Relaxed);
+        if !self.pool.take(missing) {
+            self.own.held.fetch_sub(missing, Relaxed);
             return false;
         }
         *claimed = claimed.saturating_sub(bytes);
-        self.own.held.fetch_add(bytes, Relaxed);
         true
     }
 
@@ -174,10 +178,10 @@ impl Portion {
         self.pool.bytes().saturating_add(bytes) > self.pool.bytes_max
     }
 
-    /// What left the tier goes back.
+    /// What left the tier, or was claimed and not used, goes back.
     pub(crate) fn release(&self, bytes: u64) {
+        self.pool.bytes.fetch_sub(bytes, Relaxed);
         self.hand_over(bytes);
-        self.pool.release(bytes);
     }
 
     /// What left the tier is somebody else's.
@@ -185,15 +189,13 @@ impl Portion {
         self.own.held.fetch_sub(bytes, Relaxed);
     }
 
-    /// What was claimed and not used goes back.
-    pub(crate) fn unclaimed(&self, bytes: u64) {
-        self.pool.release(bytes);
-    }
-
     /// Whether somebody has to give for so much more. Asked under a lock: only compares.
     pub(crate) fn may_claim(&self, bytes: u64) -> bool {
-        let members = self.pool.members.read();
-        members.iter().any(|member| self.owed_by(member, bytes) > 0)
+        // Within its share there is room, or another is about to make it.
+        self.own.borrowed_with(bytes) == 0 || {
+            let members = self.pool.members.read();
+            members.iter().any(|member| self.owed_by(member, bytes) > 0)
+        }
     }
 
     /// What a member has to give, at most, for so much more here.
@@ -217,17 +219,27 @@ impl Portion {
         };
         let critical_last = !mutated!("l1_pool_critical_gives");
         givers.sort_by_key(|(member, owed)| (member.critical && critical_last, std::cmp::Reverse(*owed)));
+        let missing = |claimed: u64| {
+            let free = self.pool.bytes_max.saturating_sub(self.pool.bytes());
+            bytes.saturating_sub(free).saturating_sub(claimed)
+        };
         let mut claimed = 0;
         for (member, owed) in givers {
-            let free = self.pool.bytes_max.saturating_sub(self.pool.bytes());
-            let missing = bytes.saturating_sub(free).saturating_sub(claimed).min(owed);
-            if missing > 0
+            let asked = missing(claimed).min(owed);
+            if asked > 0
                 && let Some(borrower) = member.borrower.get().and_then(Weak::upgrade)
             {
-                claimed += borrower.give_back(missing);
+                let given = borrower.give_back(asked);
+                self.own.held.fetch_add(given, Relaxed);
+                claimed += given;
             }
         }
-        claimed
+        // No more than is needed is kept from the others.
+        let excess = claimed.saturating_sub(bytes);
+        if excess > 0 {
+            self.release(excess);
+        }
+        claimed - excess
     }
 }
 
@@ -235,7 +247,7 @@ impl Drop for Portion {
     /// The tier is gone, with all it held.
     fn drop(&mut self) {
         self.pool.members.write().retain(|member| !Arc::ptr_eq(member, &self.own));
-        self.pool.release(self.own.held.load(Relaxed));
+        self.pool.bytes.fetch_sub(self.own.held.load(Relaxed), Relaxed);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::budget::{Hand, Pressure};
 use crate::cache::{L1, Shard};
 use crate::entry::{Admission, overhead_bytes};
 use crate::shelf::Shelf;
-use crate::sync::Ordering::Relaxed;
+use crate::sync::{Ordering::Relaxed, yield_now};
 use crate::{Address, Cause, Departed, Left, Meta, Refusal, Snapshot};
 
 /// Entries an insert looks at to get rid of expired ones, wanted or not.
@@ -20,6 +20,9 @@ const STEPS_PER_INSERT: usize = 4;
 const STEPS_WHEN_FULL: usize = 64;
 /// Tries beyond those that a single thread can need; with that many lost to other inserts, this one gives up.
 const SPARE_ROUNDS: usize = 16;
+
+/// Claims on other tiers in vain, in turn with other threads, before the tier takes from itself.
+const PATIENCE: usize = 32;
 
 /// A value that wants in. What it is made of stays where the caller has it until it is stored: copies cost more than
 /// all else here. So a refused one is also dropped outside of all locks.
@@ -40,11 +43,22 @@ impl<K, V> Newcomer<'_, K, V> {
     }
 }
 
+/// Who may be asked for room.
+#[derive(Clone, Copy)]
+struct Asks {
+    /// No other shard.
+    own_only: bool,
+    /// Other tiers of the pool.
+    claims: bool,
+}
+
 enum Attempt {
     Stored,
     Refused(Refusal),
     /// Room has to come from another shard.
     Elsewhere(Pressure),
+    /// Room has to come from another tier of the pool.
+    Claim,
 }
 
 /// What left, for the caller and for the budget.
@@ -90,21 +104,23 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
     ) -> Option<Refusal> {
         let shard = self.shard(newcomer.at.resource());
         let mut own_only = self.shards.len() == 1;
-        let mut claimed = 0;
+        let (mut claimed, mut patience) = (0, PATIENCE);
         if mutated!("l1_race_insert_checked_unlocked")
             && let Some(refusal) = self.moved(newcomer.at, newcomer.snapshot)
         {
             return Some(refusal);
         }
-        for _ in 0..2 * self.shards.len() + SPARE_ROUNDS {
+        let claims = if self.budget.portion().is_some() { 2 * PATIENCE } else { 0 };
+        for _ in 0..2 * self.shards.len() + SPARE_ROUNDS + claims {
             let attempt = {
                 let mut shelf = shard.shelf.write();
                 let mut leaving = Leaving { departed: &mut *departed, hand: Hand::with_claimed(claimed) };
-                let attempt = self.attempt(&mut shelf, newcomer, own_only, &mut leaving);
+                let asks = Asks { own_only, claims: patience > 0 };
+                let attempt = self.attempt(&mut shelf, newcomer, asks, &mut leaving);
                 match attempt {
                     Attempt::Stored => shelf.tally.inserted(),
                     Attempt::Refused(refusal) => shelf.tally.refused(refusal),
-                    Attempt::Elsewhere(_) => claimed = leaving.hand.take_claimed(),
+                    Attempt::Elsewhere(_) | Attempt::Claim => claimed = leaving.hand.take_claimed(),
                 }
                 shard.publish(&shelf);
                 self.budget.give_back(leaving.hand);
@@ -113,10 +129,15 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
             match attempt {
                 Attempt::Stored => return None,
                 Attempt::Refused(refusal) => return Some(refusal),
-                Attempt::Elsewhere(Pressure::Pool) if self.claims(newcomer.bytes()) => {
-                    let portion = self.budget.portion();
-                    claimed +=
-                        portion.map_or(0, |portion| portion.claim(newcomer.bytes().saturating_sub(claimed)));
+                Attempt::Claim => {
+                    let missing = newcomer.bytes().saturating_sub(claimed);
+                    let given = self.budget.portion().map_or(0, |portion| portion.claim(missing));
+                    claimed += given;
+                    if given == 0 {
+                        // What it may have is on its way, or nobody can give it.
+                        patience -= 1;
+                        yield_now();
+                    }
                 }
                 Attempt::Elsewhere(pressure) => {
                     let bytes = newcomer.bytes();
@@ -134,7 +155,7 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
         &self,
         shelf: &mut Shelf<K, V, P>,
         newcomer: &mut Newcomer<'_, K, V>,
-        own_only: bool,
+        Asks { own_only, claims }: Asks,
         leaving: &mut Leaving<'_, K, V>,
     ) -> Attempt {
         let now = newcomer.now;
@@ -154,7 +175,9 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
                     return Attempt::Stored;
                 }
                 Err(_) if expired_first && leaving.expire(shelf, now, STEPS_WHEN_FULL) => {}
-                Err(Pressure::Pool) if self.claims(bytes) => return Attempt::Elsewhere(Pressure::Pool),
+                Err(Pressure::Pool) if claims && self.may_claim(bytes, &leaving.hand) => {
+                    return Attempt::Claim;
+                }
                 Err(pressure) if own_only || self.has_its_share(shelf, pressure) => {
                     let Some(victim) = shelf.evict() else { return Attempt::Elsewhere(pressure) };
                     leaving.add(victim);
@@ -214,8 +237,9 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
 
     /// Whether other tiers of the pool have to give for an entry of so many bytes.
     #[cold]
-    fn claims(&self, bytes: u64) -> bool {
-        self.budget.portion().is_some_and(|portion| portion.may_claim(bytes))
+    fn may_claim(&self, bytes: u64, hand: &Hand) -> bool {
+        let missing = bytes.saturating_sub(hand.claimed());
+        self.budget.portion().is_some_and(|portion| portion.may_claim(missing))
     }
 
     /// A shard with at least seven eighths of its fair share gives room itself.

@@ -5,9 +5,14 @@
 pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 #[cfg(not(edgecache_shuttle))]
+pub(crate) use std::thread::yield_now;
+
+#[cfg(not(edgecache_shuttle))]
 pub(crate) use parking_lot::RwLock;
 #[cfg(edgecache_shuttle)]
 pub(crate) use shuttle::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+#[cfg(edgecache_shuttle)]
+pub(crate) use shuttle::thread::yield_now;
 
 /// A lock of the scheduler with the calls of the one it stands for.
 #[cfg(edgecache_shuttle)]

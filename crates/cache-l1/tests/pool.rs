@@ -171,6 +171,8 @@ fn an_owner_is_never_starved_and_the_bound_holds_at_every_moment() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.div_ceil(4), ..ProptestConfig::default() })]
+
     /// Whatever is done: the bound holds, what fits into a share is stored, and nobody loses to others what is its own,
     /// but for a part of one entry.
     #[test]

@@ -25,5 +25,6 @@ pub use record::{
     version_of,
 };
 pub use store::{
-    Append, Invalidation, Lease, LeaseAnswer, LeaseAsk, LeaseToken, ReadAnswer, ReadItem, Store, StoreError,
+    Append, Invalidation, Lease, LeaseAnswer, LeaseAsk, LeaseToken, NodeRoll, NodeRow, ReadAnswer, ReadItem,
+    Store, StoreError,
 };

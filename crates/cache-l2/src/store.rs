@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cache_events::{Group, Key, Namespace, Partition, Pattern, Position, Version};
+use cache_events::{Group, Key, Namespace, NodeId, Partition, Pattern, Position, Version};
 
 /// The shared tier with its log: every write is one atomic step of value, version, log entry and hint.
 ///
@@ -91,6 +91,47 @@ pub trait Store: Send + Sync + 'static {
 
     /// Makes everything in the partition worthless: a new epoch, with the event as its first entry.
     async fn flush(&self, partition: Partition, append: Append) -> Result<Position, StoreError>;
+
+    /// Waits until so many replicas have everything up to a position that was acknowledged, or the time is over. Answers
+    /// how many have it. [`StoreError::Unknown`]: another master has taken over meanwhile, and may not have it.
+    async fn replicated(
+        &self,
+        partition: Partition,
+        at: Position,
+        replicas: u32,
+        within: Duration,
+    ) -> Result<u32, StoreError> {
+        let _ = (partition, at, replicas, within);
+        Err(StoreError::Refused { message: "this store has no replicas".into() })
+    }
+
+    /// Where the nodes stand, as they said with their syncs. A store that does not know refuses.
+    async fn nodes(&self, partition: Partition) -> Result<NodeRoll, StoreError> {
+        let _ = partition;
+        Err(StoreError::Refused { message: "this store does not know where the nodes stand".into() })
+    }
+}
+
+/// Where the nodes of a deployment stand in a partition.
+#[derive(Debug, Clone, Default)]
+pub struct NodeRoll {
+    /// The last position of the partition.
+    pub head: Position,
+    /// How long ago its epoch began, at most: nodes that were not heard of since may be missing here.
+    pub epoch_age_ms: u64,
+    /// The nodes that were heard of lately.
+    pub nodes: Vec<NodeRow>,
+}
+
+/// Where one node stood when it synced last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRow {
+    /// The node.
+    pub node: NodeId,
+    /// It had applied everything up to here.
+    pub at: Position,
+    /// How long ago it said so, by the store's clock.
+    pub age_ms: u64,
 }
 
 /// What every writing step carries: where the caller stands, and the event for the log.

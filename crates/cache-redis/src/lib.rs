@@ -79,6 +79,7 @@ mod tls;
 mod topology;
 mod transport;
 mod watch;
+mod witness;
 
 pub use config::{ConfigError, PUBLIC_CHANNEL, Pem, RedisConfig, Secret, TlsConfig};
 pub use health::{ClusterHealth, MasterHealth, TopologyHealth};

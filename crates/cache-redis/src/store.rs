@@ -8,7 +8,8 @@ use bb8_redis::redis::{self, Cmd, Value};
 use bytes::Bytes;
 use cache_events::{Group, Key, Namespace, Partition, Pattern, Position, Version};
 use cache_l2::{
-    Append, Invalidation, Lease, LeaseAnswer, LeaseAsk, LeaseToken, ReadAnswer, ReadItem, Store, StoreError,
+    Append, Invalidation, Lease, LeaseAnswer, LeaseAsk, LeaseToken, NodeRoll, ReadAnswer, ReadItem, Store,
+    StoreError,
 };
 
 use crate::config::{ConfigError, RedisConfig};
@@ -17,6 +18,7 @@ use crate::fault::Fault;
 use crate::fleet::Fleet;
 use crate::info::{RedisInfo, RedisStats};
 use crate::watch::Watch;
+use crate::witness::{self, Witness};
 use crate::{reply, sweep};
 
 /// Shortest life of stamps and floors, so that one given without a time still does its work.
@@ -37,6 +39,7 @@ pub struct RedisStore {
     data: Fleet,
     /// Invalidations: a burst of reads does not delay them.
     pub(crate) control: Fleet,
+    witness: Witness,
 }
 
 impl RedisStore {
@@ -51,6 +54,7 @@ impl RedisStore {
         Ok(Self {
             data: fleet(config.data_connections, config.operation_timeout),
             control: fleet(config.control_connections, config.control_timeout),
+            witness: Witness::default(),
             dialer: dialer.clone(),
         })
     }
@@ -371,6 +375,26 @@ impl Store for RedisStore {
         let script = &self.dialer.scripts.flush;
         let cmd = self.appending(script, partition, &append, 0, |_| {});
         self.appended(partition, self.control.eval(partition, script, &cmd).await)
+    }
+
+    async fn replicated(
+        &self,
+        partition: Partition,
+        at: Position,
+        replicas: u32,
+        within: Duration,
+    ) -> Result<u32, StoreError> {
+        let waited = self.witness.replicated(&self.dialer, &self.control, (partition, at), replicas, within);
+        waited.await.map_err(|fault| fault.while_doing("WAIT").of_write())
+    }
+
+    async fn nodes(&self, partition: Partition) -> Result<NodeRoll, StoreError> {
+        let script = &self.dialer.scripts.nodes;
+        let cmd = self.dialer.begin(script, partition, Position::ZERO, 0, |_| {});
+        let answer = self.control.eval(partition, script, &cmd).await.map_err(Fault::of_read)?;
+        let roll = witness::roll(answer).map_err(Fault::of_read)?;
+        self.dialer.saw_epoch(partition, roll.head.epoch);
+        Ok(roll)
     }
 }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cache_events::{Group, Key, Namespace, Partition, Pattern, Position, Version};
-use cache_l2::{Append, Invalidation, LeaseAnswer, LeaseAsk, LeaseToken, ReadAnswer, Store, StoreError};
+use cache_l2::{
+    Append, Invalidation, LeaseAnswer, LeaseAsk, LeaseToken, NodeRoll, ReadAnswer, Store, StoreError,
+};
 
 /// Passes every call on, until told otherwise.
 pub struct FaultyStore {
@@ -134,5 +136,19 @@ impl Store for FaultyStore {
 
     async fn flush(&self, partition: Partition, append: Append) -> Result<Position, StoreError> {
         self.pass(self.inner.flush(partition, append)).await
+    }
+
+    async fn replicated(
+        &self,
+        partition: Partition,
+        at: Position,
+        replicas: u32,
+        within: Duration,
+    ) -> Result<u32, StoreError> {
+        self.pass(self.inner.replicated(partition, at, replicas, within)).await
+    }
+
+    async fn nodes(&self, partition: Partition) -> Result<NodeRoll, StoreError> {
+        self.pass(self.inner.nodes(partition)).await
     }
 }

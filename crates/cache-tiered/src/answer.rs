@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use cache_events::{Position, Tag, Version, WriteToken};
 
+use crate::acknowledge::Acknowledge;
+
 /// Where an answer came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tier {
@@ -114,6 +116,8 @@ pub struct WriteOptions {
     pub tags: Vec<Tag>,
     /// Keep the write from handlers and the public channel. Coherence still travels.
     pub silent: bool,
+    /// When the write counts as acknowledged.
+    pub acknowledge: Acknowledge,
 }
 
 /// What a write did.

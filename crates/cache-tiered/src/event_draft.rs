@@ -2,6 +2,8 @@
 
 use cache_events::{EventKind, Namespace, Scope};
 
+use crate::acknowledge::Acknowledge;
+
 /// An event to be published: what happened, and which entries it invalidates.
 #[derive(Debug, Clone)]
 pub struct EventDraft {
@@ -17,13 +19,16 @@ pub struct EventDraft {
     pub reason: Option<String>,
     /// Whether handlers and the public channel hear of it.
     pub announce: bool,
+    /// When its invalidation counts as acknowledged.
+    pub acknowledge: Acknowledge,
 }
 
 impl EventDraft {
     /// An event that invalidates nothing yet.
     pub fn new(kind: EventKind, resource_id: impl Into<String>) -> Self {
         let resource_id = resource_id.into();
-        Self { kind, resource_id, data: None, scopes: Vec::new(), reason: None, announce: true }
+        let acknowledge = Acknowledge::Master;
+        Self { kind, resource_id, data: None, scopes: Vec::new(), reason: None, announce: true, acknowledge }
     }
 
     /// Adds an entry, or entries, that the event invalidates.
@@ -51,6 +56,13 @@ impl EventDraft {
     #[must_use]
     pub fn silent(mut self) -> Self {
         self.announce = false;
+        self
+    }
+
+    /// Says when its invalidation counts as acknowledged.
+    #[must_use]
+    pub fn acknowledge(mut self, level: Acknowledge) -> Self {
+        self.acknowledge = level;
         self
     }
 

@@ -5,6 +5,7 @@
 //! an invalidation was acknowledged no node serves the old value for longer than the staleness bound, and a slow
 //! load never puts back what an invalidation removed.
 
+mod acknowledge;
 mod answer;
 mod cache;
 mod coarse_clock;
@@ -27,6 +28,7 @@ mod stats;
 mod typed;
 mod write;
 
+pub use acknowledge::Acknowledge;
 pub use answer::{Answer, Loaded, PutOutcome, ReadOptions, Tier, Tiers, WriteOptions, Written};
 pub use cache::{Builder, Health, PolicyFactory, TieredCache};
 pub use coarse_clock::CoarseClock;

@@ -7,7 +7,9 @@ use cache_events::{CacheEvent, EventKind, Key, Position, Scope, Version, WriteTo
 use cache_l1::{Groups, Origin};
 use cache_l2::{Append, RecordHead, StoreError};
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 
+use crate::acknowledge::Acknowledge;
 use crate::answer::{PutOutcome, Tier, WriteOptions, Written};
 use crate::core::Core;
 use crate::error::WriteError;
@@ -41,6 +43,7 @@ impl Core {
 
     /// Publishes an event: local first, then one atomic step for each partition, then local once more.
     pub(crate) async fn publish(&self, draft: EventDraft) -> Result<Written, WriteError> {
+        let level = draft.acknowledge;
         let event = self.event(draft);
         let public = self.public_json(&event);
         let mut parts = split(event, self.fence.partitions(), |namespace| self.keep(namespace))?;
@@ -50,12 +53,12 @@ impl Core {
         if let [_] = parts.as_slice()
             && let Some(part) = parts.pop()
         {
-            let (partition, done) = self.acked(part).await;
+            let (partition, done) = self.acked(part, level).await;
             return done.map(|position| Written { token: WriteToken::single(partition, position) });
         }
         let mut token = WriteToken::default();
         let mut failure = None;
-        for (part, done) in join_all(parts.into_iter().map(|part| self.acked(part))).await {
+        for (part, done) in join_all(parts.into_iter().map(|part| self.acked(part, level))).await {
             match done {
                 Ok(position) => token.add(part, position),
                 Err(error) => failure = Some(error),
@@ -68,9 +71,17 @@ impl Core {
     }
 
     /// Takes a step until it is acknowledged or the deadline has passed; then the outbox has it.
-    async fn acked(&self, part: Part) -> (cache_events::Partition, Result<Position, WriteError>) {
+    async fn acked(
+        &self,
+        part: Part,
+        level: Acknowledge,
+    ) -> (cache_events::Partition, Result<Position, WriteError>) {
         let partition = part.partition;
-        let outcome = self.until_acked(|| self.step(&part)).await;
+        let attempt = || async {
+            let position = self.step(&part).await?;
+            self.acknowledged(partition, position, level).await.map(|()| position)
+        };
+        let outcome = self.until_acked(attempt).await;
         if outcome.is_err() {
             self.outbox.push(part);
             self.outbox_filled.notify_one();
@@ -171,10 +182,11 @@ impl<V: Cacheable> Space<V> {
 
         let pending = core.local.begin(partition, &event);
         let snapshot = self.l1.snapshot(&at);
+        let earlier = Mutex::new(None);
         let attempt = || async {
             let append =
                 Append { at: core.cursor(partition), payload: payload.clone(), public: public.clone() };
-            match version {
+            let stored = match version {
                 _ if !tiers.l2() => {
                     // The others must not go on serving what L2 held before: an invalidation, and no record.
                     let what = cache_l2::Invalidation {
@@ -186,12 +198,30 @@ impl<V: Cacheable> Space<V> {
                 }
                 Some(version) => core.store.put_versioned(key, version, record.clone(), ttl, append).await,
                 None => core.store.put(key, record.clone(), ttl, append).await.map(Some),
-            }
+            };
+            let position = match stored? {
+                Some(position) => *earlier.lock().insert(position),
+                // Refused because an earlier try has stored it, and nobody acknowledged that.
+                None => match *earlier.lock() {
+                    Some(position) => position,
+                    None => return Ok(None),
+                },
+            };
+            core.acknowledged(partition, position, options.acknowledge).await.map(|()| Some(position))
         };
-        let position = match core.until_acked(attempt).await {
-            Ok(Some(position)) => position,
-            // Something as new is there: what this node held was dropped, the next read finds it.
-            Ok(None) => return Ok(PutOutcome::Outdated),
+        // Something as new is in L2. It may have come there by a load, of which nobody heard: the other nodes are told
+        // all the same, or they would keep what they have.
+        let announce = || async {
+            let append = Append { at: core.cursor(partition), payload: payload.clone(), public: None };
+            core.store.invalidate(partition, &cache_l2::Invalidation::default(), append).await
+        };
+        let done = match core.until_acked(attempt).await {
+            Ok(Some(position)) => Ok((position, true)),
+            Ok(None) => core.until_acked(announce).await.map(|position| (position, false)),
+            Err(error) => Err(error),
+        };
+        let (position, stored) = match done {
+            Ok(done) => done,
             Err(error) => {
                 drop(pending);
                 // Whether or not the value arrived: nobody may go on serving what was there before.
@@ -202,7 +232,7 @@ impl<V: Cacheable> Space<V> {
                 return Err(error);
             }
         };
-        if tiers.l1() {
+        if stored && tiers.l1() {
             let found = Found {
                 value,
                 tier: Tier::L2,
@@ -223,6 +253,9 @@ impl<V: Cacheable> Space<V> {
         core.local.apply_scopes(partition, written, &event.scopes);
         pending.applied();
         core.bus.wrote(partition, position);
+        if !stored {
+            return Ok(PutOutcome::Outdated);
+        }
         Ok(PutOutcome::Stored(Written { token: WriteToken::single(partition, position) }))
     }
 }

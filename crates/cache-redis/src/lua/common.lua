@@ -57,7 +57,9 @@ end
 -- nodes stay, the groups go (what they stamped is dead anyway), the log begins anew with a marker.
 local function bump(why)
   local t, old = call('TIME'), tonumber(call('HGET', META, 'e') or '') or 0
-  E = math.max(t[1] * 1000000 + t[2], old + 1, AT_E + 1)
+  E = t[1] * 1000000 + t[2]
+  -- A clock that was put back: two masters that know the same past must not take the same number.
+  if E <= math.max(old, AT_E) then E = math.max(old, AT_E) + 1 + tonumber(incarnation():sub(1, 5), 16) end
   if E >= LIMIT then error('the epoch would reach 2^53') end
   -- Never tostring: that turns to exponents at 1e14.
   EPOCH = string.format('%.0f', E)

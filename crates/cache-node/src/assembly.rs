@@ -63,6 +63,7 @@ pub fn start(config: &NodeConfig, shared: &Shared) -> anyhow::Result<TieredCache
         .clock(shared.clock.clone())
         .bus(config.bus.clone())
         .settings(NodeSettings {
+            l1_bytes_max: config.l1_bytes_max,
             write_deadline: config.write_deadline,
             public_channel: config.public_channel,
             ..NodeSettings::default()

@@ -216,6 +216,29 @@ fn cache_types_can_be_changed_and_declared_in_the_file() {
 }
 
 #[test]
+fn an_idle_time_is_a_duration_or_never() {
+    let config = right("[namespaces.session]\nidle = \"30m\"\n[namespaces.inventory]\nidle = \"never\"", &[]);
+    let of = |name: &str| config.cache_type(name).unwrap_or_else(|| panic!("{name}")).settings.idle;
+    assert_eq!((of("session"), of("inventory")), (Some(Duration::from_secs(1_800)), None));
+    let errors = wrong("[namespaces.session]\nidle = \"soon\"", &[]);
+    assert!(errors.to_string().contains("or never"), "{errors}");
+}
+
+#[test]
+fn the_bound_of_the_node_covers_what_its_cache_types_have_for_their_own() {
+    let config = right("", &[]);
+    assert_eq!(config.l1_bytes_max, None, "off unless it is set");
+    let promised: u64 = config.cache_types.iter().map(|plan| plan.settings.l1_bytes_max).sum();
+    let file = |bytes: u64| format!("[cache]\nl1_bytes_max = {bytes}");
+    assert_eq!(right(&file(promised), &[]).l1_bytes_max, Some(promised));
+    let errors = wrong(&file(promised - 1), &[]);
+    assert!(errors.0.iter().any(|error| error.setting == "cache.l1_bytes_max"), "{errors}");
+    // What stays out of L1 needs nothing of it.
+    let without = format!("{}\n[namespaces.historical_data]\ntiers = \"l2\"", file(promised - 1));
+    assert_eq!(right(&without, &[]).l1_bytes_max, Some(promised - 1));
+}
+
+#[test]
 fn settings_of_cache_types_are_checked() {
     let cases = [
         ("[namespaces.order_book]\nttl = 5", "namespaces.order_book.ttl"),

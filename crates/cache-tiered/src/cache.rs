@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cache_bus::{Bus, BusConfig, Receiver, State, Transport, View};
 use cache_events::{Clock, EventKind, Namespace, NodeId, Partition, Position, Scope, WriteToken};
-use cache_l1::{BoxedFamily, Fence};
+use cache_l1::{BoxedFamily, Fence, Pool};
 use cache_l2::Store;
 use hdrhistogram::Histogram;
 use std::collections::HashMap;
@@ -34,7 +34,8 @@ pub type PolicyFactory = Arc<dyn Fn(usize) -> BoxedFamily + Send + Sync>;
 /// How often expired entries are removed from L1.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-type SpaceMaker = Box<dyn FnOnce(Arc<Fence>, &PolicyFactory) -> Arc<dyn AnySpace> + Send>;
+type SpaceMaker =
+    Box<dyn FnOnce(Arc<Fence>, &PolicyFactory, Option<&Arc<Pool>>) -> Option<Arc<dyn AnySpace>> + Send>;
 
 /// Collects the parts of a [`TieredCache`].
 #[must_use]
@@ -73,8 +74,8 @@ impl Builder {
     /// Declares a namespace and the type of its values.
     pub fn namespace<V: Cacheable>(mut self, settings: NamespaceSettings) -> Self {
         let declared = settings.clone();
-        let make = move |fence: Arc<Fence>, policy: &PolicyFactory| {
-            Arc::new(Space::<V>::new(settings, fence, policy)) as Arc<dyn AnySpace>
+        let make = move |fence: Arc<Fence>, policy: &PolicyFactory, pool: Option<&Arc<Pool>>| {
+            Space::<V>::new(settings, fence, policy, pool).map(|space| space as Arc<dyn AnySpace>)
         };
         self.spaces.push((declared, Box::new(make)));
         self
@@ -107,10 +108,17 @@ impl Builder {
             return Err(BuildError::Setting(message));
         }
         let fence = Arc::new(Fence::new(self.store.partitions()));
+        let pool = self.settings.l1_bytes_max.map(|bytes| Arc::new(Pool::new(bytes)));
         let mut spaces: HashMap<Namespace, Arc<dyn AnySpace>> = HashMap::new();
         for (settings, make) in self.spaces {
             settings.check()?;
-            if spaces.insert(settings.namespace.clone(), make(fence.clone(), &self.policy)).is_some() {
+            let space = make(fence.clone(), &self.policy, pool.as_ref()).ok_or_else(|| {
+                let name = &settings.namespace;
+                BuildError::Setting(format!(
+                    "{name}: its l1_bytes_max is more than the node has left of its own"
+                ))
+            })?;
+            if spaces.insert(settings.namespace.clone(), space).is_some() {
                 return Err(BuildError::Twice(settings.namespace));
             }
         }
@@ -132,6 +140,7 @@ impl Builder {
             BuildError::Setting(format!("bus: {}", all.join("; ")))
         })?;
         let core = Arc::new(Core {
+            pool,
             view: bus.view(),
             node: self.node,
             outbox: Outbox::new(self.settings.outbox_max),
@@ -150,6 +159,7 @@ impl Builder {
         let stopping = core.stopping.clone();
         core.spawn(async move {
             tokio::select! {
+                biased;
                 () = stopping.cancelled() => {}
                 () = handlers.run(inbox) => {}
             }
@@ -163,6 +173,7 @@ impl Builder {
 async fn sweep(core: Arc<Core>) {
     loop {
         tokio::select! {
+            biased;
             () = core.stopping.cancelled() => return,
             () = tokio::time::sleep(SWEEP_EVERY) => {}
         }
@@ -203,6 +214,10 @@ impl TieredCache {
 
     pub(crate) fn spaces(&self) -> impl Iterator<Item = &Arc<dyn AnySpace>> {
         self.core.spaces.values()
+    }
+
+    pub(crate) fn node_bytes_max(&self) -> Option<u64> {
+        self.core.settings.l1_bytes_max
     }
 
     fn space(&self, name: &str) -> Result<&Arc<dyn AnySpace>, NamespaceError> {
@@ -340,6 +355,9 @@ impl TieredCache {
     /// Checks the inner order of L1 in every namespace; panics with what is wrong. For tests.
     pub fn validate(&self) {
         self.spaces().for_each(|space| space.validate());
+        if let Some(pool) = &self.core.pool {
+            pool.validate();
+        }
     }
 
     /// Stops the bus and all tasks, and waits for them; loads under way are finished first.

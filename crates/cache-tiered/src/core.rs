@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cache_bus::{Bus, View};
 use cache_events::{CacheEvent, Clock, EventId, Namespace, NodeId, Partition, Position};
-use cache_l1::Fence;
+use cache_l1::{Fence, Pool};
 use cache_l2::{LeaseToken, Store};
 use std::collections::HashMap;
 use tokio::sync::Notify;
@@ -26,6 +26,8 @@ pub(crate) struct Core {
     pub(crate) bus: Bus,
     pub(crate) view: Arc<View>,
     pub(crate) fence: Arc<Fence>,
+    /// What the L1 of all namespaces is within, if the node has a bound.
+    pub(crate) pool: Option<Arc<Pool>>,
     pub(crate) local: Arc<Local>,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) spaces: HashMap<Namespace, Arc<dyn AnySpace>>,

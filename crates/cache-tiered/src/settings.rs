@@ -50,7 +50,8 @@ pub struct NamespaceSettings {
     pub critical: bool,
     /// Entries in L1.
     pub l1_entries_max: usize,
-    /// Bytes in L1, overhead included.
+    /// Bytes in L1, overhead included: the bound, or where the node has one
+    /// ([`NodeSettings::l1_bytes_max`]) the share that is this namespace's own.
     pub l1_bytes_max: u64,
     /// Which tiers it uses.
     pub tiers: Tiers,
@@ -142,6 +143,10 @@ impl NamespaceSettings {
 /// The rules of a node.
 #[derive(Debug, Clone)]
 pub struct NodeSettings {
+    /// Bytes in L1 over all namespaces, overhead included. Then each namespace has its own `l1_bytes_max` of it (none if it
+    /// does not use L1) and may borrow what the others leave unused; together they may not be promised more than this.
+    /// `None`: each namespace is bounded by itself, and nobody borrows.
+    pub l1_bytes_max: Option<u64>,
     /// How long a write is repeated before it is given up as unacknowledged.
     pub write_deadline: Duration,
     /// Lifetime of a load lease.
@@ -159,6 +164,7 @@ pub struct NodeSettings {
 impl Default for NodeSettings {
     fn default() -> Self {
         Self {
+            l1_bytes_max: None,
             write_deadline: Duration::from_secs(5),
             lease_ttl: Duration::from_secs(5),
             lease_wait: Duration::from_millis(150),

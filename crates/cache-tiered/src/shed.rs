@@ -21,6 +21,14 @@ impl TieredCache {
         self.spaces().map(|space| space.l1_bytes()).sum()
     }
 
+    /// Most bytes that L1 can have over all namespaces, overhead included.
+    pub fn l1_bytes_max(&self) -> u64 {
+        match self.node_bytes_max() {
+            Some(bytes) => bytes,
+            None => self.spaces().map(|space| space.settings().l1_bytes_max).sum(),
+        }
+    }
+
     /// Lets a share of all entries leave L1 (0.25 = a quarter): those that the policies value least, and those of
     /// critical namespaces only where the others have no more. L2 keeps them. Other tasks run in between; dropped, it
     /// stops there.

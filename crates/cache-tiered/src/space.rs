@@ -1,12 +1,12 @@
 //! One namespace: its L1, its flights, its records, its counters.
 
 use std::any::type_name;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cache_events::{Group, Key, Partition, Pattern, Position, Version};
-use cache_l1::{Address, Fence, Groups, L1, Meta, Origin, Snapshot};
+use cache_l1::{Address, Borrower, Fence, Groups, L1, Meta, Origin, Pool, Snapshot};
 use cache_l2::{BincodeCodec, Codec, JsonCodec, RecordFormat, RecordHead, SealError, fingerprint};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -70,7 +70,13 @@ pub(crate) struct Space<V> {
 }
 
 impl<V: Cacheable> Space<V> {
-    pub(crate) fn new(settings: NamespaceSettings, fence: Arc<Fence>, policy: &PolicyFactory) -> Self {
+    /// `None`: its share is more than the pool has left.
+    pub(crate) fn new(
+        settings: NamespaceSettings,
+        fence: Arc<Fence>,
+        policy: &PolicyFactory,
+        pool: Option<&Arc<Pool>>,
+    ) -> Option<Arc<Self>> {
         let group = Group::namespace(&settings.namespace);
         // A namespace without L1 keeps one for its fences; it holds nothing.
         let config = cache_l1::Config {
@@ -88,8 +94,13 @@ impl<V: Cacheable> Space<V> {
             compress_above: settings.compress_above_bytes,
             value_bytes_max: settings.value_bytes_max,
         };
-        Self {
-            l1: L1::new(config, fence.clone(), policy(config.entries_max)),
+        let mut l1 = L1::new(config, fence.clone(), policy(config.entries_max));
+        if let Some(pool) = pool {
+            let share = if settings.tiers.l1() { settings.l1_bytes_max } else { 0 };
+            l1 = l1.within(pool, share, settings.critical)?;
+        }
+        let space = Arc::new(Self {
+            l1,
             fence,
             group,
             format,
@@ -100,7 +111,10 @@ impl<V: Cacheable> Space<V> {
             counters: Counters::new(),
             bound_ms: settings.staleness_bound.as_millis().try_into().unwrap_or(u64::MAX),
             settings,
-        }
+        });
+        let borrower: Weak<Self> = Arc::downgrade(&space);
+        space.l1.open_to_claims(borrower);
+        Some(space)
     }
 
     pub(crate) fn partition(&self, key: &Key) -> Partition {
@@ -196,13 +210,20 @@ impl<V: Cacheable> Space<V> {
         if head.origin.epoch != live_epoch {
             return None;
         }
-        if stamp.is_some_and(|stamp| stamp.epoch == head.origin.epoch && stamp.seq > head.origin.seq) {
+        // One of a later epoch, which this node may not have adopted yet, says as much: it took the place of the last one of
+        // the record's epoch.
+        if stamp.is_some_and(|stamp| stamp > head.origin) {
             return None;
         }
         let partition = self.partition(key).0;
         if self.fence.stamped_after(partition, &[self.group.id()], head.origin.seq)
             || self.fence.stamped_after(partition, &head.groups, head.origin.seq)
         {
+            return None;
+        }
+        // The stamps must be those of the record's epoch. This node's own flush replaces them before the bus has adopted the
+        // epoch that it began. Asked last: whoever sees the old epoch here has seen all of its stamps.
+        if self.fence.epoch(partition) != live_epoch {
             return None;
         }
         let remaining = head.hard_expiry.checked_sub(server_now).filter(|&left| left > 0)?;
@@ -236,6 +257,12 @@ impl<V: Cacheable> Space<V> {
         stats.l1_evicted = l1.evicted;
         stats.l1_expired = l1.expired;
         stats
+    }
+}
+
+impl<V: Cacheable> Borrower for Space<V> {
+    fn give_back(&self, bytes: u64) -> u64 {
+        self.l1.give_back(bytes)
     }
 }
 

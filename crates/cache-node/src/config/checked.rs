@@ -33,6 +33,8 @@ pub struct NodeConfig {
     pub bus: BusConfig,
     /// How long a write is tried.
     pub write_deadline: Duration,
+    /// Bytes in L1 over all cache types, of which each has its share; `None` = each is bounded by itself.
+    pub l1_bytes_max: Option<u64>,
     /// Bytes of memory that the process may use; `None` = what its control group allows.
     pub memory_limit: Option<u64>,
     /// How often the use of memory is looked at.
@@ -139,6 +141,8 @@ fn assemble(check: &mut Check<'_>, raw: &Raw) -> NodeConfig {
         redis.public_channel = public_channel.then(|| cache_redis::PUBLIC_CHANNEL.to_owned());
     }
     let mut warnings = Vec::new();
+    let cache_types = namespaces::check(check, &common, &raw.namespaces());
+    let l1_bytes_max = l1_bytes_max(check, &cache_types);
     NodeConfig {
         profile,
         identity,
@@ -161,10 +165,23 @@ fn assemble(check: &mut Check<'_>, raw: &Raw) -> NodeConfig {
         public_channel,
         enable_metrics: check.switch("cache.enable_metrics"),
         health_check_every: checks.then_some(interval),
-        cache_types: namespaces::check(check, &common, &raw.namespaces()),
+        cache_types,
+        l1_bytes_max,
         bus,
         warnings,
     }
+}
+
+/// The bound of the node, if it has one: no less than what its cache types are promised.
+fn l1_bytes_max(check: &mut Check<'_>, cache_types: &[CacheTypePlan]) -> Option<u64> {
+    let in_l1 = cache_types.iter().map(|plan| &plan.settings).filter(|settings| settings.tiers.l1());
+    let promised: u64 = in_l1.map(|settings| settings.l1_bytes_max).sum();
+    check.read("cache.l1_bytes_max", |text| match whole(1024, 1 << 50)(text)? {
+        bytes if bytes < promised => Err(format!(
+            "must not be below {promised}, what the cache types have for their own (l1_bytes_max of each)"
+        )),
+        bytes => Ok(bytes),
+    })
 }
 
 /// The least bound that one lost sync does not break.

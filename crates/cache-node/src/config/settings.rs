@@ -46,6 +46,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("redis.ca_file", None),
     // Entries in L1, for each cache type: the byte budgets of the types are what bounds the whole.
     named("cache.l1_size", "CACHE_L1_SIZE", Some("1000")),
+    // Bytes in L1 over all cache types; unset: each is bounded by itself, and none borrows.
+    plain("cache.l1_bytes_max", None),
     plain("cache.eviction_policy", Some("sieve")),
     plain("cache.staleness_bound", Some("2s")),
     plain("cache.write_deadline", Some("5s")),

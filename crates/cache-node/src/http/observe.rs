@@ -97,7 +97,7 @@ impl App {
             event_propagation_latency_ms: None,
             l1_cache_size: sum(|stats| stats.l1_entries as u64),
             l1_cache_max_size: sum(|stats| stats.l1_entries_max as u64),
-            memory_utilization: ratio(sum(|stats| stats.l1_bytes), sum(|stats| stats.l1_bytes_max)),
+            memory_utilization: ratio(sum(|stats| stats.l1_bytes), self.cache().l1_bytes_max()),
             redis_memory_used_mb: redis.as_ref().map(|info| info.used_memory_bytes as f64 / 1e6),
             redis_connected_clients: redis.as_ref().map(|info| info.connected_clients),
             namespaces: spaces.iter().map(table).collect::<BTreeMap<_, _>>(),

@@ -25,7 +25,8 @@ use std::sync::Arc;
 use cache_policy::{Family, Policy};
 
 use crate::budget::Budget;
-use crate::entry::{Admission, Home, Parts, overhead_bytes};
+use crate::entry::{Admission, Home, Notes, Parts, overhead_bytes};
+use crate::fence::Present;
 use crate::gate::Gate;
 use crate::listen::Listener;
 use crate::room::Newcomer;
@@ -72,6 +73,8 @@ pub struct L1<K, V, P = Box<dyn Policy>> {
     /// Added to by every pattern invalidation.
     pub(crate) patterns: AtomicU64,
     fence: Arc<Fence>,
+    /// The fence's own, one step nearer.
+    present: Arc<[Present]>,
     own_group: u64,
     pub(crate) budget: Budget,
     /// Shard where the next sweep begins.
@@ -128,6 +131,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
             shards: (0..shards).map(|_| shard()).collect(),
             stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
             patterns: AtomicU64::new(0),
+            present: fence.presents(),
             fence,
             own_group: config.own_group,
             budget: Budget::new(entries_max, config.bytes_max),
@@ -212,11 +216,47 @@ impl<K, V, P: Policy> L1<K, V, P> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
+        // The usual case first, and without a call: what a call needs would be put aside for every hit.
+        if !self.watch.wants(at.hash()) {
+            let shard = self.shard(at.resource());
+            if let Some(shelf) = shard.shelf.glance() {
+                let (slot, front) = shelf.find(at.hash(), |held| held.borrow() == key)?;
+                let hard_expiry = front.hard_expiry();
+                let (epoch, version) = self.present[at.partition() as usize].read();
+                if front.was_alive_at(version) && now < hard_expiry {
+                    // Before the answer, so that the processor fetches both at once.
+                    let tend = shelf.policy().touched(slot, at.hash());
+                    let answer = answer(&front.value, &facts(shelf.notes(slot), epoch, hard_expiry));
+                    drop(shelf);
+                    if tend {
+                        self.tend(shard);
+                    }
+                    return answer;
+                }
+            }
+        }
+        self.get_slowly(key, at, now, answer)
+    }
+
+    /// The whole look-up, for what a glance does not answer.
+    #[cold]
+    #[inline(never)]
+    fn get_slowly<Q, R>(
+        &self,
+        key: &Q,
+        at: &Address,
+        now: u64,
+        answer: impl FnOnce(&V, &Facts) -> Option<R>,
+    ) -> Option<R>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
         self.watch.saw(at.hash());
         let shard = self.shard(at.resource());
         let shelf = shard.shelf.read();
         let (slot, front) = shelf.find(at.hash(), |held| held.borrow() == key)?;
-        let (mut epoch, version) = self.fence.present(at.partition());
+        let (mut epoch, version) = self.present[at.partition() as usize].read();
         if !front.was_alive_at(version) && !mutated!("l1_race_hit_unjudged") {
             epoch = self.judge_again(&shelf, slot)?;
         }
@@ -224,17 +264,8 @@ impl<K, V, P: Policy> L1<K, V, P> {
         if now >= hard_expiry && !mutated!("l1_hit_after_expiry") {
             hard_expiry = shelf.slide(slot, now)?;
         }
-        let notes = &front.notes;
-        let facts = Facts {
-            origin: Origin { epoch, seq: notes.seq },
-            version: notes.version,
-            load_start: notes.load_start(),
-            born: notes.born,
-            soft_expiry: notes.soft_expiry(),
-            hard_expiry,
-        };
-        let answer = answer(&front.value, &facts);
         let tend = shelf.policy().touched(slot, at.hash());
+        let answer = answer(&front.value, &facts(shelf.notes(slot), epoch, hard_expiry));
         drop(shelf);
         if tend {
             self.tend(shard);
@@ -307,8 +338,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
         for shard in &self.shards {
             let shelf = shard.shelf.read();
             for (slot, entry) in shelf.entries() {
-                let Parts { front, back } = entry;
-                let notes = &front.notes;
+                let Parts { front, notes, back } = entry;
                 let epoch = self.epoch(&shelf, slot, entry).unwrap_or(0);
                 let (hard_expiry, idle) = shelf.lifetime(slot, entry);
                 let meta = Meta {
@@ -355,6 +385,18 @@ impl<K, V, P: Policy> L1<K, V, P> {
     }
 }
 
+#[inline]
+fn facts(notes: Notes, epoch: u64, hard_expiry: u64) -> Facts {
+    Facts {
+        origin: Origin { epoch, seq: notes.seq },
+        version: notes.version,
+        load_start: notes.load_start(),
+        born: notes.born,
+        soft_expiry: notes.soft_expiry(),
+        hard_expiry,
+    }
+}
+
 impl<K, V, P: Policy> fmt::Debug for L1<K, V, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("L1")
@@ -386,15 +428,15 @@ impl<K, V, P: Policy> L1<K, V, P> {
 
     /// Neither flushed nor stamped since. One compare unless the partition changed.
     pub(crate) fn is_current(&self, entry: Parts<'_, K, V>) -> bool {
-        let (_, version) = self.fence.present(entry.back.home.partition());
+        let (_, version) = self.present[entry.back.home.partition() as usize].read();
         entry.front.was_alive_at(version) || self.judge(entry)
     }
 
     #[cold]
     fn judge(&self, entry: Parts<'_, K, V>) -> bool {
-        let Parts { front, back } = entry;
+        let Parts { front, notes, back } = entry;
         let (partition, alive) = (back.home.partition(), front.alive_at());
-        let verdict = self.fence.judge(partition, alive, self.own_group, &back.groups, front.notes.seq);
+        let verdict = self.fence.judge(partition, alive, self.own_group, &back.groups, notes.seq);
         if let Some(version) = verdict {
             front.found_alive(version);
         }
@@ -408,7 +450,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
         if !self.judge(entry) {
             return None;
         }
-        let (epoch, version) = self.fence.present(entry.back.home.partition());
+        let (epoch, version) = self.present[entry.back.home.partition() as usize].read();
         if entry.front.was_alive_at(version) { Some(epoch) } else { self.epoch(shelf, slot, entry) }
     }
 
@@ -434,7 +476,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
         entry: Parts<'_, K, V>,
         event: Origin,
     ) -> bool {
-        let seq = entry.front.notes.seq;
+        let seq = entry.notes.seq;
         seq >= event.seq
             && !mutated!("l1_event_spares_none")
             && (mutated!("l1_event_of_any_epoch")

@@ -24,6 +24,8 @@
 //!   because a flush forgets the stamps of the old epoch: whoever sees the new stamps sees the new generation.
 //! - Only a value older than the newest stamp of the partition has to be looked up in the table, under the lock.
 
+use std::sync::Arc;
+
 use hashbrown::HashTable;
 
 use crate::Origin;
@@ -48,13 +50,13 @@ pub struct Fence {
     /// Changes behind every change of a partition.
     changes: AtomicU64,
     /// What hits look at, as dense as it gets.
-    present: Box<[Present]>,
+    present: Arc<[Present]>,
     partitions: Box<[Partition]>,
 }
 
 #[derive(Debug)]
 #[repr(align(16))]
-struct Present {
+pub(crate) struct Present {
     version: AtomicU64,
     epoch: AtomicU64,
 }
@@ -66,6 +68,19 @@ struct Partition {
     /// No group was stamped after this sequence.
     newest: AtomicU64,
     stamps: RwLock<Stamps>,
+}
+
+impl Present {
+    /// The partition's epoch and version: the epoch is that of every entry found alive at this version.
+    #[inline]
+    pub(crate) fn read(&self) -> (u64, u64) {
+        if mutated!("l1_race_epoch_after_version") {
+            let version = self.version.load(Ordering::Acquire);
+            return (self.epoch.load(Ordering::Acquire), version);
+        }
+        let epoch = self.epoch.load(Ordering::Acquire);
+        (epoch, self.version.load(Ordering::Acquire))
+    }
 }
 
 /// The version of a partition while it changes.
@@ -154,16 +169,9 @@ impl Fence {
         self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The partition's epoch and version: the epoch is that of every entry found alive at this version.
-    #[inline]
-    pub(crate) fn present(&self, partition: u32) -> (u64, u64) {
-        let present = &self.present[partition as usize];
-        if mutated!("l1_race_epoch_after_version") {
-            let version = present.version.load(Ordering::Acquire);
-            return (present.epoch.load(Ordering::Acquire), version);
-        }
-        let epoch = present.epoch.load(Ordering::Acquire);
-        (epoch, present.version.load(Ordering::Acquire))
+    /// What hits look at, by partition. A tier keeps it at hand.
+    pub(crate) fn presents(&self) -> Arc<[Present]> {
+        self.present.clone()
     }
 
     /// Judges a value that was alive at version `alive`: the version at which it was found alive now, or `None` if it
@@ -339,7 +347,7 @@ mod tests {
         fence.flush(0, 7, &[]); // version 2
         fence.stamp(0, 5, 20);
         fence.flush(0, 7, &[]); // the same epoch: version 4
-        assert_eq!((fence.present(0), fence.epoch_at(0, 1)), ((7, 4), None));
+        assert_eq!((fence.present[0].read(), fence.epoch_at(0, 1)), ((7, 4), None));
         assert_eq!((fence.epoch_at(0, 2), fence.epoch_at(0, 4)), (Some(7), Some(7)));
         fence.flush(0, 8, &[]);
         assert_eq!((fence.epoch_at(0, 4), fence.epoch_at(0, 5)), (None, Some(8)));

@@ -16,6 +16,11 @@ impl<T> Gate<T> {
         self.0.read()
     }
 
+    /// Never at once: every read takes its turn.
+    pub(crate) fn glance(&self) -> Option<shuttle::sync::RwLockReadGuard<'_, T>> {
+        None
+    }
+
     pub(crate) fn write(&self) -> shuttle::sync::RwLockWriteGuard<'_, T> {
         self.0.write()
     }

@@ -214,7 +214,7 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
                 Cause::Expired
             } else if !self.is_current(older) {
                 Cause::Invalidated
-            } else if older.front.notes.seq > meta.origin.seq
+            } else if older.notes.seq > meta.origin.seq
                 && !mutated!("l1_insert_over_newer")
                 && self.epoch(shelf, slot, older) == Some(meta.origin.epoch)
             {

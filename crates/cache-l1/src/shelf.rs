@@ -4,7 +4,7 @@
 use cache_policy::{Newcomer, Policy};
 use hashbrown::HashTable;
 
-use crate::entry::{Admission, Back, Front, Home, Parts};
+use crate::entry::{Admission, Back, Front, Home, Notes, Parts};
 use crate::index::Index;
 use crate::sliding::{LOOK_HERE, Sliding};
 use crate::slots::{Slots, push_sparingly};
@@ -17,6 +17,8 @@ use crate::{Address, Cause, Groups, Left, Meta};
 pub(crate) struct Shelf<K, V, P> {
     table: HashTable<u32>,
     fronts: Slots<Front<K, V>>,
+    /// As many as fronts.
+    notes: Vec<Notes>,
     /// As many as fronts.
     backs: Vec<Back>,
     free: Vec<u32>,
@@ -43,8 +45,9 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
     /// Reserves room for so many entries; memory that is not used is not touched.
     pub(crate) fn new(policy: P, expected: usize) -> Self {
         Self {
-            table: HashTable::with_capacity(expected),
+            table: HashTable::new(),
             fronts: Slots::with_capacity(expected),
+            notes: Vec::with_capacity(expected),
             backs: Vec::with_capacity(expected),
             free: Vec::new(),
             policy,
@@ -91,13 +94,20 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         &self.backs[slot as usize]
     }
 
+    /// The notes of a slot that has been given out at some time.
+    #[inline]
+    pub(crate) fn notes(&self, slot: u32) -> Notes {
+        // No panic for a slot that was never given out: then nothing is read for who does not look.
+        self.notes.get(slot as usize).copied().unwrap_or_default()
+    }
+
     pub(crate) fn get(&self, slot: u32) -> Option<Parts<'_, K, V>> {
         Some(self.parts(slot, self.fronts.get(slot)?))
     }
 
     /// All parts of the entry in a slot whose front was found.
     pub(crate) fn parts<'a>(&'a self, slot: u32, front: &'a Front<K, V>) -> Parts<'a, K, V> {
-        Parts { front, back: self.back(slot) }
+        Parts { front, notes: self.notes(slot), back: self.back(slot) }
     }
 
     /// The epoch of a stray.
@@ -122,6 +132,7 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
     ) {
         let slot = self.free.pop().unwrap_or_else(|| {
             push_sparingly(&mut self.backs, Back::default());
+            push_sparingly(&mut self.notes, Notes::default());
             self.fronts.push()
         });
         let (hash, mut deadline) = (at.hash(), meta.hard_expiry);
@@ -132,6 +143,7 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         // The place first, so that nothing stands between making the front and storing it.
         let place = self.fronts.place(slot);
         *place = Some(Front::new(key, value, admission, meta));
+        self.notes[slot as usize] = Notes::new(meta);
         let back = &mut self.backs[slot as usize];
         back.hash = hash;
         back.groups = std::mem::take(&mut meta.groups);

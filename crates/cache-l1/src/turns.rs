@@ -43,7 +43,9 @@ const COUNTED: usize = 4;
 pub(crate) struct Seat(pub(crate) AtomicUsize);
 
 impl Seat {
-    fn leave(&self) {
+    /// Ends what `sit` began.
+    #[inline]
+    pub(crate) fn leave(&self) {
         self.0.store(0, Ordering::Release);
     }
 }
@@ -85,12 +87,11 @@ impl Door {
 
     /// One try with a seat. False if the seat is in use by a read around this one, or a writer has the word.
     #[inline]
-    fn sit(&self, seat: &Seat) -> bool {
-        // Only the seat's own thread writes it, so nothing comes between the load and the swap.
-        if seat.0.load(Ordering::Relaxed) != 0 {
+    pub(crate) fn sit(&self, seat: &Seat) -> bool {
+        // Only the seat's own thread writes it: it fails for a read around this one, and never otherwise.
+        if seat.0.compare_exchange(0, self.id(), Ordering::SeqCst, Ordering::Relaxed).is_err() {
             return false;
         }
-        seat.0.swap(self.id(), Ordering::SeqCst);
         if self.word.load(Ordering::SeqCst) & WRITER == 0 {
             return true;
         }

@@ -17,9 +17,14 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
+    /// Whether the look-up belongs to the sample.
     #[inline(always)]
+    pub(crate) fn wants(&self, hash: u64) -> bool {
+        hash < self.threshold.load(Relaxed)
+    }
+
     pub(crate) fn saw(&self, hash: u64) {
-        if hash < self.threshold.load(Relaxed) {
+        if self.wants(hash) {
             self.note(hash);
         }
     }

@@ -38,12 +38,6 @@ mod atomic {
             in_order(order);
         }
 
-        pub(crate) fn swap(&self, value: usize, order: Ordering) -> usize {
-            let before = self.0.swap(value, order);
-            in_order(order);
-            before
-        }
-
         pub(crate) fn fetch_sub(&self, value: usize, order: Ordering) -> usize {
             let before = self.0.fetch_sub(value, order);
             in_order(order);

@@ -80,6 +80,12 @@ pub trait Store: Send + Sync + 'static {
         append: Append,
     ) -> Result<Position, StoreError>;
 
+    /// Whether it can find the keys that a pattern covers at a reasonable cost. Where it cannot, callers invalidate the
+    /// whole namespace instead.
+    fn finds_patterns(&self) -> bool {
+        true
+    }
+
     /// Removes all keys and leases of a namespace that a pattern covers, then appends an event.
     async fn invalidate_pattern(
         &self,

@@ -192,6 +192,11 @@ impl Store for RedisStore {
         "redis"
     }
 
+    /// In a Cluster every partition would look at all names of its node.
+    fn finds_patterns(&self) -> bool {
+        self.dialer.slots.is_none()
+    }
+
     async fn read(&self, partition: Partition, keys: &[Key]) -> Result<ReadAnswer, StoreError> {
         if keys.is_empty() {
             return Ok(ReadAnswer { epoch: self.dialer.epoch(partition), items: Vec::new() });

@@ -62,6 +62,10 @@ impl Store for FaultyStore {
         self.inner.kind()
     }
 
+    fn finds_patterns(&self) -> bool {
+        self.inner.finds_patterns()
+    }
+
     async fn read(&self, partition: Partition, keys: &[Key]) -> Result<ReadAnswer, StoreError> {
         self.pass(self.inner.read(partition, keys)).await
     }

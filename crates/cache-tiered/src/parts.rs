@@ -58,10 +58,12 @@ impl Part {
     }
 }
 
-/// Cuts an event. `keep` says how long the stamps of a scope must be kept.
+/// Cuts an event. `keep` says how long the stamps of a scope must be kept. Where the store does not find patterns, a
+/// pattern becomes its whole namespace.
 pub(crate) fn split(
     event: CacheEvent,
     partitions: u32,
+    finds_patterns: bool,
     keep: impl Fn(Option<&Namespace>) -> Duration,
 ) -> Result<Vec<Part>, WireError> {
     // Mostly an event has one scope, of one partition: then nothing is copied.
@@ -83,7 +85,7 @@ pub(crate) fn split(
         match scope.partition(partitions) {
             Some(partition) => local[partition.index()].push(scope),
             None => match scope {
-                Scope::Pattern { namespace, pattern } if pattern.is_everything() => {
+                Scope::Pattern { namespace, pattern } if pattern.is_everything() || !finds_patterns => {
                     groups.push(Scope::Namespace(namespace));
                 }
                 Scope::Pattern { .. } => patterns.push(scope),
@@ -178,7 +180,7 @@ mod tests {
     }
 
     fn cut(scopes: Vec<Scope>, partitions: u32) -> Vec<Part> {
-        split(event(scopes), partitions, |_| Duration::from_secs(9)).expect("fits")
+        split(event(scopes), partitions, true, |_| Duration::from_secs(9)).expect("fits")
     }
 
     #[test]
@@ -209,6 +211,15 @@ mod tests {
         let pattern = Pattern::new("*").expect("valid");
         let parts = cut(vec![Scope::Pattern { namespace: ns(), pattern }], 1);
         assert_eq!(parts[0].event.scopes, [Scope::Namespace(ns())]);
+    }
+
+    #[test]
+    fn a_pattern_that_cannot_be_found_is_the_namespace() {
+        let pattern = Pattern::new("a*").expect("valid");
+        let scope = Scope::Pattern { namespace: ns(), pattern };
+        let parts = split(event(vec![scope.clone()]), 2, false, |_| Duration::ZERO).expect("fits");
+        assert!(parts.len() == 2 && parts.iter().all(|p| p.event.scopes == [Scope::Namespace(ns())]));
+        assert_eq!(cut(vec![scope.clone()], 1)[0].event.scopes, [scope]);
     }
 
     #[test]

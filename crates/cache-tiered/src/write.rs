@@ -46,7 +46,9 @@ impl Core {
         let level = draft.acknowledge;
         let event = self.event(draft);
         let public = self.public_json(&event);
-        let mut parts = split(event, self.fence.partitions(), |namespace| self.keep(namespace))?;
+        let mut parts = split(event, self.fence.partitions(), self.store.finds_patterns(), |namespace| {
+            self.keep(namespace)
+        })?;
         if let Some(first) = parts.first_mut() {
             first.public = public;
         }
@@ -225,7 +227,8 @@ impl<V: Cacheable> Space<V> {
             Err(error) => {
                 drop(pending);
                 // Whether or not the value arrived: nobody may go on serving what was there before.
-                if let Ok(parts) = split(event, self.fence.partitions(), |_| self.settings.ttl_max) {
+                // It has one scope, a key.
+                if let Ok(parts) = split(event, self.fence.partitions(), true, |_| self.settings.ttl_max) {
                     parts.into_iter().for_each(|part| core.outbox.push(part));
                     core.outbox_filled.notify_one();
                 }

@@ -46,16 +46,22 @@ pub(crate) fn run(only: Option<&str>, short: bool) -> Result<()> {
             suites.insert(package.clone(), Suites::build(package, short)?);
         }
     }
-    for (package, suites) in &suites {
+    for (package, suites) in &mut suites {
         println!("{package}, all guards in place");
-        for suite in suites.tests.iter().chain(&suites.explorations) {
-            let found = suite.run("")?;
+        for suite in suites.tests.iter_mut().chain(&mut suites.explorations) {
+            let (found, took) = steps::timed(|| suite.run(""));
+            suite.takes = took;
+            let found = found?;
             ensure!(
                 found.is_none(),
                 "{package} fails with all guards in place: {}; mend that first",
                 found.unwrap_or_default()
             );
         }
+    }
+    for suites in suites.values_mut() {
+        // What is quick is asked first.
+        suites.tests.sort_by_key(|suite| suite.takes);
     }
     println!("\n{:<10} {:<34} {:<60} {:>7}", "crate", "without", "is found by", "after");
     let mut missed = Vec::new();
@@ -111,6 +117,8 @@ struct Suite {
     program: PathBuf,
     folder: PathBuf,
     short: bool,
+    /// With all guards in place.
+    takes: Duration,
 }
 
 const TESTS: &str = "--cfg edgecache_mutation";
@@ -143,7 +151,12 @@ impl Suite {
                 && artifact.profile.test
                 && let Some(program) = artifact.executable
             {
-                suites.push(Self { program: program.into_std_path_buf(), folder: folder.clone(), short });
+                suites.push(Self {
+                    program: program.into_std_path_buf(),
+                    folder: folder.clone(),
+                    short,
+                    takes: Duration::ZERO,
+                });
             }
         }
         ensure!(building.wait()?.success(), "{package} does not build with {flags}");

@@ -7,6 +7,7 @@ mod documents;
 mod layers;
 mod lexer;
 mod sources;
+mod switches;
 
 use std::fmt;
 use std::path::Path;
@@ -54,6 +55,7 @@ pub(crate) fn run() -> Result<()> {
     let documents = read_documents(root)?;
     let mut findings = layers::check(&packages);
     findings.extend(sources::check(&sources));
+    findings.extend(switches::check(&switches::read(root)?, &switches::flags()));
     let names: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
     findings.extend(documents::check(&documents, &names, &|path| root.join(path).exists()));
     findings.sort();

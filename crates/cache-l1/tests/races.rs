@@ -220,13 +220,16 @@ fn a_judgement_made_during_a_change_holds_for_no_other() {
         world.load(0);
         let reader = thread::spawn({
             let world = world.clone();
-            move || world.get(0)
+            move || (0..3).map(|_| world.get(0)).count()
         });
         let other = thread::spawn({
             let world = world.clone();
-            move || world.fence.stamp(0, 8, 1)
+            // Of a group that the entry is not in.
+            move || (1..5).for_each(|seq| world.fence.stamp(0, 8, seq))
         });
-        world.change(0, |new| world.fence.stamp(0, GROUP, new));
+        for _ in 0..3 {
+            world.change(0, |new| world.fence.stamp(0, GROUP, new));
+        }
         reader.join().unwrap();
         other.join().unwrap();
         world.at_rest();

@@ -71,6 +71,16 @@ impl<K: Hash + Eq + Clone, V> Expiring<K, V> {
         true
     }
 
+    /// Removes everything; tells what had not expired, and how many milliseconds it had left.
+    pub(crate) fn take_all(&mut self, now: u64) -> impl Iterator<Item = (K, V, u64)> + use<K, V> {
+        let all = std::mem::replace(self, Self::new()).entries;
+        let left = move |(key, entry): (K, Entry<V>)| {
+            let left = entry.deadline.checked_sub(now).filter(|&left| left > 0)?;
+            Some((key, entry.value, left))
+        };
+        all.into_iter().filter_map(left)
+    }
+
     pub(crate) fn clear(&mut self) {
         *self = Self::new();
     }

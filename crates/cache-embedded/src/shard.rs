@@ -176,11 +176,7 @@ impl Shard {
     ) -> Result<Option<Position>, Refusal> {
         check(&append)?;
         self.ensure(append.at, now, out)?;
-        let stored = self
-            .records
-            .get(key, now.tick)
-            .filter(|record| position_of(record).is_some_and(|at| at.epoch == self.position.epoch))
-            .and_then(|record| version_of(record));
+        let stored = self.records.get(key, now.tick).and_then(|record| version_of(record));
         let floor = self.resources.get(&resource_of(key), now.tick).map(|stamp| stamp.floor);
         let key_floor = self.floors.get(key, now.tick).map(|stamp| stamp.floor);
         if [stored, floor, key_floor].into_iter().flatten().any(|known| known >= version) {
@@ -296,6 +292,7 @@ impl Shard {
         self.resources.clear();
         self.floors.clear();
         self.leases.clear();
+        self.records.clear();
         self.bump(0, "restart", now, out)
     }
 
@@ -337,8 +334,8 @@ impl Shard {
         if at > self.position { self.bump(at.epoch, "future_cursor", now, out) } else { Ok(()) }
     }
 
-    /// Begins a new epoch, above the old one, the caller's and the clock. Records of the old one are dead and leave;
-    /// holds, version floors and node rows outlive it.
+    /// Begins a new epoch, above the old one, the caller's and the clock. Records of the old one are dead and leave their
+    /// versions as floors, for as long as they would have lived; holds, floors and node rows outlive it.
     fn bump(&mut self, caller: u64, why: &'static str, now: Now, out: &Outlets) -> Result<(), Refusal> {
         let clock = now.server_ms.saturating_mul(1000).min(Position::LIMIT / 2);
         let epoch = clock.max(self.position.epoch + 1).max(caller.saturating_add(1));
@@ -349,7 +346,12 @@ impl Shard {
         self.why = why;
         self.log.clear();
         self.groups.clear();
-        self.records.clear();
+        for (key, record, left) in self.records.take_all(now.tick) {
+            if let Some(floor) = version_of(&record).filter(|version| *version > Version::NONE) {
+                let keep = Duration::from_millis(left);
+                stamp(&mut self.floors, &key, floor, keep, self.position, now);
+            }
+        }
         out.hint(self.partition, self.position, Bytes::new());
         Ok(())
     }

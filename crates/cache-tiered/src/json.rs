@@ -52,7 +52,8 @@ impl<V: Cacheable> JsonSpace for Space<V> {
             Some(answer) => Some(answer),
             None => {
                 self.fail_if_degraded(core, key)?;
-                self.find_in_l2(core, key, options).await.map(|found| self.answer(core, key, found))
+                let proven = self.proven(core, key);
+                self.find_in_l2(core, key, options).await.map(|found| self.answer(core, proven, found))
             }
         };
         Ok(answer.map(|answer| Answer {

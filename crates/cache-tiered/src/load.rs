@@ -56,21 +56,20 @@ impl<V: Cacheable> Space<V> {
     {
         let at = self.address(key);
         loop {
+            let proven = self.proven(core, key);
             let under_way = self.loads.find(key, at.hash(), &self.flight_fence(&at));
             let waiter = match under_way {
                 Some(waiter) => waiter,
                 None => {
                     if let Some(found) = self.find_in_l2(core, key, options).await {
-                        return Ok(self.answer(core, key, found));
+                        return Ok(self.answer(core, proven, found));
                     }
                     match self.loads.join(key, at.hash(), self.flight_fence(&at)) {
                         Role::Wait(waiter) => waiter,
                         Role::Lead(lead) => {
                             let waiter = lead.waiter();
-                            let (space, core) = (self.clone(), core.clone());
-                            let (key, options) = (key.clone(), *options);
-                            let task_core = core.clone();
-                            let task_key = key.clone();
+                            let (space, task_core) = (self.clone(), core.clone());
+                            let (task_key, options) = (key.clone(), *options);
                             core.spawn(async move {
                                 let load =
                                     Load { space: &space, core: &task_core, key: &task_key, at, options };
@@ -78,13 +77,13 @@ impl<V: Cacheable> Space<V> {
                             });
                             // The leader answers even when the loader panics; only a runtime that shuts down drops it.
                             let flown = waiter.landed().await.ok_or(ReadError::Stopped)?;
-                            return flown.map(|found| self.answer(&core, &key, found));
+                            return flown.map(|found| self.answer(core, proven, found));
                         }
                     }
                 }
             };
             if let Some(flown) = waiter.landed().await {
-                return flown.map(|found| self.answer(core, key, found));
+                return flown.map(|found| self.answer(core, proven, found));
             }
         }
     }

@@ -23,6 +23,8 @@ struct Queue {
     waiting: VecDeque<Part>,
     /// A flush of these partitions, as the event that overflowed.
     flushes: Vec<Part>,
+    /// One was taken out to be tried.
+    trying: bool,
 }
 
 impl Outbox {
@@ -51,19 +53,22 @@ impl Outbox {
         }
     }
 
-    /// How many steps wait.
+    /// How many steps are not acknowledged yet: those that wait and the one that is being tried.
     pub(crate) fn len(&self) -> usize {
         let queue = self.parts.lock();
-        queue.waiting.len() + queue.flushes.len()
+        queue.waiting.len() + queue.flushes.len() + usize::from(queue.trying)
     }
 
     fn next(&self) -> Option<Part> {
         let mut queue = self.parts.lock();
-        queue.flushes.pop().or_else(|| queue.waiting.pop_front())
+        let next = queue.flushes.pop().or_else(|| queue.waiting.pop_front());
+        queue.trying = next.is_some();
+        next
     }
 
     fn put_back(&self, part: Part) {
         let mut queue = self.parts.lock();
+        queue.trying = false;
         if part.is_flush() {
             queue.flushes.push(part);
         } else {
@@ -76,6 +81,7 @@ impl Outbox {
 pub(crate) async fn work_off(core: Arc<Core>) {
     loop {
         tokio::select! {
+            biased;
             () = core.stopping.cancelled() => return,
             () = core.outbox_filled.notified() => {}
             () = tokio::time::sleep(RETRY), if core.outbox.len() > 0 => {}

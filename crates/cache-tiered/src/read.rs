@@ -96,14 +96,20 @@ impl<V: Cacheable> Space<V> {
         core.unproven_for(partition, 0, now) <= self.bound_ms
     }
 
-    /// The answer for something found below L1.
-    pub(crate) fn answer(&self, core: &Core, key: &Key, found: Found<V>) -> Answer<V> {
+    /// How fresh this node's knowledge is before a read goes below L1. A sync that completes meanwhile proves nothing about
+    /// what is on its way: it may be the one that outdates it.
+    pub(crate) fn proven(&self, core: &Core, key: &Key) -> u64 {
+        core.view.fresh_as_of(self.partition(key))
+    }
+
+    /// The answer for something found below L1. `proven` was taken before its flight was joined.
+    pub(crate) fn answer(&self, core: &Core, proven: u64, found: Found<V>) -> Answer<V> {
         let now = core.clock.now();
         let age_ms = now.saturating_sub(found.born);
-        let lag_ms = if self.settings.event_driven {
-            core.unproven_for(self.partition(key), found.load_start, now)
-        } else {
-            age_ms
+        let lag_ms = match proven.max(found.load_start) {
+            _ if !self.settings.event_driven => age_ms,
+            0 => u64::MAX,
+            as_of => now.saturating_sub(as_of),
         };
         Answer {
             value: found.value,
@@ -210,6 +216,7 @@ impl<V: Cacheable> Space<V> {
             let addresses: Vec<Address> = asked_keys.iter().map(|key| self.address(key)).collect();
             let snapshots: Vec<_> = addresses.iter().map(|at| self.l1.snapshot(at)).collect();
             let began = stopwatch();
+            let proven = core.view.fresh_as_of(partition);
             let found = self.read_l2(core, &asked_keys).await;
             self.counters.l2_answered(began.elapsed());
             for (place, found) in found.into_iter().enumerate() {
@@ -218,7 +225,7 @@ impl<V: Cacheable> Space<V> {
                     let (key, at) = (&asked_keys[place], &addresses[place]);
                     self.insert(key, at, &found, &snapshots[place], options.idle, core.clock.now());
                 }
-                answers[asked[place]] = Some(self.answer(core, &asked_keys[place], found));
+                answers[asked[place]] = Some(self.answer(core, proven, found));
             }
         }
         Ok(answers)

@@ -180,8 +180,9 @@ impl<V: Cacheable> TypedCache<V> {
     async fn below_l1(&self, key: &Key, options: &ReadOptions) -> Result<Option<Answer<V>>, ReadError> {
         self.missed(key)?;
         // Boxed, so that a hit does not carry the room for a miss.
+        let proven = self.space.proven(&self.core, key);
         let found = Box::pin(self.space.find_in_l2(&self.core, key, options)).await;
-        Ok(found.map(|found| self.space.answer(&self.core, key, found)))
+        Ok(found.map(|found| self.space.answer(&self.core, proven, found)))
     }
 
     /// Reads many keys: those that L1 lacks in one round trip to each partition. Answers in the order of the keys.

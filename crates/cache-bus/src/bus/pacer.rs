@@ -39,9 +39,11 @@ async fn pace(shared: &Arc<Shared>, syncs: &mut JoinSet<()>) {
             syncs.spawn(sync(Arc::clone(shared), order));
         }
         tokio::select! {
+            // In a fixed order, so that a simulation can be repeated; the rare one first, so that none starves.
+            biased;
+            _ = rebase.tick() => shared.clock.rebase(),
             () = shared.wake.notified() => {}
             Some(_) = syncs.join_next() => {}
-            _ = rebase.tick() => shared.clock.rebase(),
             () = tokio::time::sleep(Duration::from_millis(sleep.clamp(1, LOOK_MS))) => {}
         }
     }

@@ -59,7 +59,8 @@ local function bump(why)
   local t, old = call('TIME'), tonumber(call('HGET', META, 'e') or '') or 0
   E = t[1] * 1000000 + t[2]
   -- A clock that was put back: two masters that know the same past must not take the same number.
-  if E <= math.max(old, AT_E) then E = math.max(old, AT_E) + 1 + tonumber(incarnation():sub(1, 5), 16) end
+  local next = math.max(old, AT_E) + 1
+  if E < next then E = math.max(next, math.min(next + tonumber(incarnation():sub(1, 5), 16), LIMIT - 1)) end
   if E >= LIMIT then error('the epoch would reach 2^53') end
   -- Never tostring: that turns to exponents at 1e14.
   EPOCH = string.format('%.0f', E)

@@ -63,6 +63,9 @@ enum Task {
     Mutations {
         /// Only guards whose name contains this.
         only: Option<String>,
+        /// Only guards of this crate.
+        #[arg(short, long)]
+        package: Option<String>,
         /// Fewer random cases, and explorations only of the guards of races.
         #[arg(long)]
         short: bool,
@@ -104,8 +107,9 @@ fn run(task: Task) -> Result<ExitCode> {
             vec![Step::command("benchmarks", command)]
         }
         Task::Simulate { args } => return simulate(&args)?.run_as_is(),
-        Task::Mutations { only, short } => {
-            return mutations::run(only.as_deref(), short).map(|()| ExitCode::SUCCESS);
+        Task::Mutations { only, package, short } => {
+            let done = mutations::run(only.as_deref(), package.as_deref(), short);
+            return done.map(|()| ExitCode::SUCCESS);
         }
         Task::Explore { rounds } => return mutations::explore(rounds).map(|()| ExitCode::SUCCESS),
         Task::Tidy => vec![tidy_step()],

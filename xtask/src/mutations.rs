@@ -29,17 +29,14 @@ const CASES_SHORT: &str = "64";
 /// Crates with explorations, and the file of their tests.
 const EXPLORED: &[(&str, &str)] = &[("cache-l1", "races")];
 
-/// Takes out every guard, or those whose name contains `only`, and runs the tests of its crate. `short`: fewer random
+/// Takes out every guard, or those of `package` and those whose name contains `only`, and runs the tests of its crate. `short`: fewer random
 /// cases, and of tests and explorations those alone that have to find the guard.
 ///
 /// # Errors
 /// Tests that passed without a guard, or did not pass with all of them.
-pub(crate) fn run(only: Option<&str>, short: bool) -> Result<()> {
-    let guards = guards(only)?;
-    ensure!(
-        !guards.is_empty(),
-        "no guard has such a name; they are marked mutated!(\"name\") in the sources"
-    );
+pub(crate) fn run(only: Option<&str>, package: Option<&str>, short: bool) -> Result<()> {
+    let guards = guards(only, package)?;
+    ensure!(!guards.is_empty(), "no such guard; they are marked mutated!(\"name\") in the sources");
     let mut suites = BTreeMap::new();
     for package in guards.values() {
         if !suites.contains_key(package) {
@@ -225,14 +222,16 @@ fn cargo(command: &[&str], package: &str, which: &[&str], flags: &str) -> Result
 }
 
 /// Guards and their crates.
-fn guards(only: Option<&str>) -> Result<BTreeMap<String, String>> {
+fn guards(only: Option<&str>, package: Option<&str>) -> Result<BTreeMap<String, String>> {
     let mut guards = BTreeMap::new();
     for folder in folders(&steps::root()?.join("crates"))? {
         let names = guards_in(&folder.join("src"))?;
         let package = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         guards.extend(names.into_iter().map(|guard| (guard, package.clone())));
     }
-    guards.retain(|guard, _| only.is_none_or(|only| guard.contains(only)));
+    guards.retain(|guard, of| {
+        only.is_none_or(|only| guard.contains(only)) && package.is_none_or(|package| package == of)
+    });
     Ok(guards)
 }
 

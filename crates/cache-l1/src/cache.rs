@@ -19,7 +19,6 @@
 //! origin), and every hit compares: see [`Fence`].
 
 use std::borrow::Borrow;
-use std::fmt;
 use std::sync::Arc;
 
 use cache_policy::{Family, Policy};
@@ -216,14 +215,48 @@ impl<K, V, P: Policy> L1<K, V, P> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
+        self.look_up::<true, Q, R>(key, at, now, answer)
+    }
+
+    /// [`get_with`](Self::get_with) that takes flushes and stamps for none: what the benchmark subtracts to tell what the
+    /// fence costs a hit. Serves what is outdated.
+    #[doc(hidden)]
+    #[inline]
+    pub fn get_unfenced<Q, R>(
+        &self,
+        key: &Q,
+        at: &Address,
+        now: u64,
+        answer: impl FnOnce(&V, &Facts) -> Option<R>,
+    ) -> Option<R>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        self.look_up::<false, Q, R>(key, at, now, answer)
+    }
+
+    #[inline(always)]
+    fn look_up<const FENCED: bool, Q, R>(
+        &self,
+        key: &Q,
+        at: &Address,
+        now: u64,
+        answer: impl FnOnce(&V, &Facts) -> Option<R>,
+    ) -> Option<R>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
         // The usual case first, and without a call: what a call needs would be put aside for every hit.
         if !self.watch.wants(at.hash()) {
             let shard = self.shard(at.resource());
             if let Some(shelf) = shard.shelf.glance() {
                 let (slot, front) = shelf.find(at.hash(), |held| held.borrow() == key)?;
                 let hard_expiry = front.hard_expiry();
-                let (epoch, version) = self.present[at.partition() as usize].read();
-                if front.was_alive_at(version) && now < hard_expiry {
+                let (epoch, version) =
+                    if FENCED { self.present[at.partition() as usize].read() } else { (0, 0) };
+                if (!FENCED || front.was_alive_at(version)) && now < hard_expiry {
                     // Before the answer, so that the processor fetches both at once.
                     let tend = shelf.policy().touched(slot, at.hash());
                     let answer = answer(&front.value, &facts(shelf.notes(slot), epoch, hard_expiry));
@@ -331,58 +364,6 @@ impl<K, V, P: Policy> L1<K, V, P> {
         self.listener.tell(&left);
         left
     }
-
-    /// Shows every entry, dead ones included, for diagnostics: key, value, meta. Of those that a new epoch outdated the
-    /// epoch is forgotten and 0. Shard by shard, under the shared lock.
-    pub fn for_each(&self, mut see: impl FnMut(&K, &V, &Meta)) {
-        for shard in &self.shards {
-            let shelf = shard.shelf.read();
-            for (slot, entry) in shelf.entries() {
-                let Parts { front, notes, back } = entry;
-                let epoch = self.epoch(&shelf, slot, entry).unwrap_or(0);
-                let (hard_expiry, idle) = shelf.lifetime(slot, entry);
-                let meta = Meta {
-                    origin: Origin { epoch, seq: notes.seq },
-                    version: notes.version,
-                    load_start: notes.load_start(),
-                    born: notes.born,
-                    soft_expiry: notes.soft_expiry(),
-                    hard_expiry,
-                    idle,
-                    weight: back.weight,
-                    groups: back.groups.clone(),
-                };
-                see(&front.key, &front.value, &meta);
-            }
-        }
-    }
-
-    /// Panics, saying what, if an invariant is broken. Stops the world and is slow: for tests.
-    pub fn validate(&self)
-    where
-        K: Eq,
-    {
-        let shelves: Vec<_> = self.shards.iter().map(|shard| shard.shelf.read()).collect();
-        for (shard, shelf) in self.shards.iter().zip(&shelves) {
-            shelf.validate();
-            for (slot, _) in shelf.entries() {
-                assert!(
-                    std::ptr::eq(shard, self.shard(shelf.resource_of(slot))),
-                    "an entry is in the wrong shard"
-                );
-            }
-            let published = (shard.entries.load(Ordering::Relaxed), shard.bytes.load(Ordering::Relaxed));
-            assert_eq!(published, (shelf.len(), shelf.bytes()), "published sums of a shard");
-        }
-        let entries = shelves.iter().map(|shelf| shelf.len()).sum::<usize>();
-        let bytes = shelves.iter().map(|shelf| shelf.bytes()).sum::<u64>();
-        assert_eq!((self.len(), self.bytes()), (entries, bytes), "sums of the tier");
-        assert!(entries <= self.entries_max(), "{entries} entries are above the bound");
-        assert!(bytes <= self.bytes_max(), "{bytes} bytes are above the bound");
-        if let Some(portion) = self.budget.portion() {
-            assert_eq!(portion.held(), bytes, "bytes as the pool knows them");
-        }
-    }
 }
 
 #[inline]
@@ -394,15 +375,6 @@ fn facts(notes: Notes, epoch: u64, hard_expiry: u64) -> Facts {
         born: notes.born,
         soft_expiry: notes.soft_expiry(),
         hard_expiry,
-    }
-}
-
-impl<K, V, P: Policy> fmt::Debug for L1<K, V, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("L1")
-            .field("shards", &self.shards.len())
-            .field("stats", &self.stats())
-            .finish_non_exhaustive()
     }
 }
 

@@ -63,6 +63,7 @@ mod gate;
 #[path = "gate_explored.rs"]
 mod gate;
 mod index;
+mod inspect;
 mod invalidate;
 mod lend;
 mod listen;

@@ -2,6 +2,7 @@
 //!
 //! ```
 //! cache_policy::contract::check(cache_policy::Lru::new);
+//! cache_policy::contract::check_family(|| cache_policy::AutoFamily::new(1_000));
 //! ```
 //!
 //! The reference is a dull model: the set of residents. Which of them leaves is the policy's own affair; that
@@ -10,7 +11,7 @@
 
 use std::collections::HashSet;
 
-use crate::{Newcomer, Policy};
+use crate::{Family, Newcomer, Policy};
 
 /// Runs every rule below with several capacities. `build` gets a capacity hint, as a store would give it.
 pub fn check<P: Policy>(build: impl Fn(usize) -> P) {
@@ -23,8 +24,108 @@ pub fn check<P: Policy>(build: impl Fn(usize) -> P) {
         late_calls_are_ignored(&build, capacity);
         no_hit_protects_for_ever(&build, capacity);
         hits_from_many_threads_do_no_harm(&build, capacity);
+        for tie in Tie::ALL {
+            ties_are_told_apart(&build, capacity, tie);
+        }
     }
     the_hint_is_only_a_hint(&build);
+}
+
+/// Runs every rule for the members of a family, alone and as the shards of one cache. `make` gives a new family each time.
+pub fn check_family<F: Family>(make: impl Fn() -> F) {
+    check(|hint| make().member(hint));
+    for capacity in [1, 3, 100] {
+        for seed in 0..4 {
+            members_keep_to_their_own_slots(make(), capacity, seed);
+        }
+        members_may_come_late_and_go_early(make(), capacity);
+        hits_on_many_members_do_no_harm(make(), capacity);
+    }
+}
+
+/// The shards of a cache number their slots each for itself: what one member is told is nothing to the others.
+pub fn members_keep_to_their_own_slots<F: Family>(family: F, capacity: usize, seed: u64) {
+    let mut rng = Rng::new(seed);
+    let mut shards: Vec<_> = (0..4).map(|_| DullStore::new(family.member(capacity))).collect();
+    for step in 0..3_000 {
+        let at = rng.below(4) as usize;
+        let slot = rng.below(capacity as u64 * 2) as u32;
+        shards[at].step(rng.below(8), slot, capacity);
+        for (number, shard) in shards.iter().enumerate() {
+            let (told, known) = (shard.residents.len(), shard.policy.residents());
+            assert_eq!(known, told, "step {step} at member {at}: count of residents of member {number}");
+        }
+    }
+    shards.iter_mut().for_each(DullStore::drain);
+}
+
+/// A member that is made when the others are full starts empty, and one that is dropped leaves them as they are, as does
+/// the family itself.
+pub fn members_may_come_late_and_go_early<F: Family>(family: F, capacity: usize) {
+    let full = || {
+        let mut store = DullStore::new(family.member(capacity));
+        (0..capacity as u32).for_each(|slot| store.insert(slot));
+        store
+    };
+    let (mut first, second) = (full(), full());
+    let mut late = DullStore::new(family.member(0));
+    assert_eq!(late.policy.residents(), 0, "a new member knows residents");
+    assert_eq!(late.evict(), None, "a new member named a victim");
+    drop((second, family));
+    for slot in 0..capacity as u32 {
+        late.insert(slot);
+        late.hit(slot);
+        first.hit(slot);
+    }
+    first.drain();
+    late.drain();
+}
+
+/// Hits on different members race, since each shard has a lock of its own; and a member is changed meanwhile.
+pub fn hits_on_many_members_do_no_harm<F: Family>(family: F, capacity: usize) {
+    let mut shards: Vec<_> = (0..3).map(|_| DullStore::new(family.member(capacity))).collect();
+    std::thread::scope(|scope| {
+        for (seed, shard) in (0..).zip(&mut shards) {
+            scope.spawn(move || {
+                let mut rng = Rng::new(seed);
+                for _ in 0..1_000 {
+                    let slot = rng.below(capacity as u64 * 2) as u32;
+                    shard.step(rng.below(8), slot, capacity);
+                }
+            });
+        }
+    });
+    shards.iter_mut().for_each(DullStore::drain);
+}
+
+/// In what newcomers do not differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tie {
+    /// All expire at the same time.
+    Deadline,
+    /// None expires.
+    Never,
+    /// All have the hash of one key, as by chance two keys can.
+    Hash,
+    /// All weigh nothing.
+    Weight,
+}
+
+impl Tie {
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self::Deadline, Self::Never, Self::Hash, Self::Weight];
+}
+
+/// Residents that look alike are still different ones: each is counted, and leaves once.
+pub fn ties_are_told_apart<P: Policy>(build: impl Fn(usize) -> P, capacity: usize, tie: Tie) {
+    let mut rng = Rng::new(capacity as u64);
+    let mut store = DullStore { tie: Some(tie), ..DullStore::new(build(capacity)) };
+    for step in 0..1_000 {
+        store.step(rng.below(8), rng.below(capacity as u64 * 2) as u32, capacity);
+        let (known, told) = (store.policy.residents(), store.residents.len());
+        assert_eq!(known, told, "step {step}, a tie of {tie:?}: count of residents");
+    }
+    store.drain();
 }
 
 /// Random hits, inserts, removals and evictions: every victim is a resident of that moment.
@@ -33,19 +134,7 @@ pub fn victims_are_residents<P: Policy>(build: impl Fn(usize) -> P, capacity: us
     let mut store = DullStore::new(build(capacity));
     for step in 0..4_000 {
         let slot = rng.below(capacity as u64 * 2) as u32;
-        match (rng.below(8), store.residents.contains(&slot)) {
-            (0, true) => store.remove(slot),
-            (1, _) => {
-                store.evict();
-            }
-            (_, true) => store.hit(slot),
-            (_, false) => {
-                if store.residents.len() == capacity {
-                    assert!(store.evict().is_some(), "step {step}: full, and no victim named");
-                }
-                store.insert(slot);
-            }
-        }
+        store.step(rng.below(8), slot, capacity);
         assert_eq!(store.policy.residents(), store.residents.len(), "step {step}: count of residents");
     }
     store.drain();
@@ -195,35 +284,62 @@ fn hash_of(slot: u32) -> u64 {
 struct DullStore<P> {
     policy: P,
     residents: HashSet<u32>,
+    tie: Option<Tie>,
 }
 
 impl<P: Policy> DullStore<P> {
     fn new(policy: P) -> Self {
-        Self { policy, residents: HashSet::new() }
+        Self { policy, residents: HashSet::new(), tie: None }
+    }
+
+    fn hash(&self, slot: u32) -> u64 {
+        if self.tie == Some(Tie::Hash) { hash_of(0) } else { hash_of(slot) }
+    }
+
+    /// A removal for `kind` 0, an eviction for 1, else a hit, or an insert that makes room first.
+    fn step(&mut self, kind: u64, slot: u32, capacity: usize) {
+        match (kind, self.residents.contains(&slot)) {
+            (0, true) => self.remove(slot),
+            (1, _) => {
+                self.evict();
+            }
+            (_, true) => self.hit(slot),
+            (_, false) => {
+                if self.residents.len() == capacity {
+                    assert!(self.evict().is_some(), "full, and no victim named");
+                }
+                self.insert(slot);
+            }
+        }
     }
 
     fn hit(&mut self, slot: u32) {
-        if self.policy.touched(slot, hash_of(slot)) {
+        if self.policy.touched(slot, self.hash(slot)) {
             self.policy.tend();
         }
     }
 
     fn insert(&mut self, slot: u32) {
-        let weight = slot % 7 + 1;
-        self.policy.inserted(slot, Newcomer { hash: hash_of(slot), weight, deadline: u64::from(slot) });
+        let weight = if self.tie == Some(Tie::Weight) { 0 } else { slot % 7 + 1 };
+        let deadline = match self.tie {
+            Some(Tie::Deadline) => 1_000,
+            Some(Tie::Never) => u64::MAX,
+            _ => u64::from(slot),
+        };
+        self.policy.inserted(slot, Newcomer { hash: self.hash(slot), weight, deadline });
         self.residents.insert(slot);
     }
 
     fn remove(&mut self, slot: u32) {
-        self.policy.removed(slot, hash_of(slot));
+        self.policy.removed(slot, self.hash(slot));
         self.residents.remove(&slot);
     }
 
     fn evict(&mut self) -> Option<u32> {
-        let residents = &self.residents;
+        let (residents, alike) = (&self.residents, self.tie == Some(Tie::Hash));
         let victim = self.policy.evict(&|slot| {
             assert!(residents.contains(&slot), "asked for the hash of slot {slot}, which is not resident");
-            hash_of(slot)
+            hash_of(if alike { 0 } else { slot })
         });
         match victim {
             Some(slot) => assert!(self.residents.remove(&slot), "victim {slot} is not resident"),

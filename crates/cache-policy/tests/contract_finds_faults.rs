@@ -1,8 +1,10 @@
 //! The contract is worth something only if it fails for broken policies: each fault below must be found.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cache_policy::{Newcomer, Policy, contract};
+use cache_policy::{Family, Newcomer, Policy, contract};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {
@@ -96,4 +98,123 @@ fn every_fault_is_found() {
     assert!(found(Fault::TrustsTheHint));
     assert!(found(Fault::PromotesStrangers));
     assert!(found(Fault::AsksForHashesOfStrangers));
+}
+
+/// Keeps residents under a key that two of them can share.
+struct Confusing {
+    by: fn(&Newcomer) -> u64,
+    order: BTreeMap<u64, u32>,
+    keys: BTreeMap<u32, u64>,
+}
+
+impl Confusing {
+    fn new(by: fn(&Newcomer) -> u64) -> Self {
+        Self { by, order: BTreeMap::new(), keys: BTreeMap::new() }
+    }
+}
+
+impl Policy for Confusing {
+    fn touched(&self, _slot: u32, _hash: u64) -> bool {
+        false
+    }
+
+    fn inserted(&mut self, slot: u32, newcomer: Newcomer) {
+        let key = (self.by)(&newcomer);
+        self.order.insert(key, slot);
+        self.keys.insert(slot, key);
+    }
+
+    fn removed(&mut self, slot: u32, _hash: u64) {
+        if let Some(key) = self.keys.remove(&slot) {
+            self.order.remove(&key);
+        }
+    }
+
+    fn evict(&mut self, _hash_of: &dyn Fn(u32) -> u64) -> Option<u32> {
+        let (_, slot) = self.order.pop_first()?;
+        self.keys.remove(&slot);
+        Some(slot)
+    }
+
+    fn residents(&self) -> usize {
+        self.order.len()
+    }
+}
+
+#[test]
+fn who_takes_residents_that_look_alike_for_one_is_found() {
+    for (tie, by) in [
+        (contract::Tie::Deadline, (|newcomer| newcomer.deadline) as fn(&Newcomer) -> u64),
+        (contract::Tie::Never, |newcomer| newcomer.deadline),
+        (contract::Tie::Hash, |newcomer| newcomer.hash),
+    ] {
+        let run = |tie| {
+            catch_unwind(AssertUnwindSafe(|| contract::ties_are_told_apart(|_| Confusing::new(by), 8, tie)))
+        };
+        assert!(run(tie).is_err(), "{tie:?}");
+        assert!(run(contract::Tie::Weight).is_ok(), "and found for that reason");
+        assert!(catch_unwind(AssertUnwindSafe(|| contract::check(|_| Confusing::new(by)))).is_err());
+    }
+}
+
+/// Shares with the other members what each should have for itself.
+struct Shared(Arc<Mutex<Faulty>>);
+
+impl Shared {
+    fn all(&self) -> MutexGuard<'_, Faulty> {
+        // A rule that was broken may have panicked meanwhile.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Policy for Shared {
+    fn touched(&self, slot: u32, hash: u64) -> bool {
+        self.all().touched(slot, hash)
+    }
+
+    fn inserted(&mut self, slot: u32, newcomer: Newcomer) {
+        self.all().inserted(slot, newcomer);
+    }
+
+    fn removed(&mut self, slot: u32, hash: u64) {
+        self.all().removed(slot, hash);
+    }
+
+    fn evict(&mut self, hash_of: &dyn Fn(u32) -> u64) -> Option<u32> {
+        self.all().evict(hash_of)
+    }
+
+    fn residents(&self) -> usize {
+        self.all().residents()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.all().queue.clear();
+    }
+}
+
+struct OneForAll(Arc<Mutex<Faulty>>);
+
+impl Family for OneForAll {
+    type Member = Shared;
+
+    fn member(&self, _entries_hint: usize) -> Shared {
+        Shared(self.0.clone())
+    }
+}
+
+#[test]
+fn a_family_whose_members_mix_up_their_slots_is_found() {
+    let sound = || Faulty { queue: Vec::new(), hits: Vec::new(), hint: 0, fault: Fault::None };
+    let family = || OneForAll(Arc::new(Mutex::new(sound())));
+    let fails = |rule: &dyn Fn()| catch_unwind(AssertUnwindSafe(rule)).is_err();
+    assert!(!fails(&|| contract::check(|hint| family().member(hint))), "a member alone is sound");
+    assert!(fails(&|| contract::members_keep_to_their_own_slots(family(), 3, 1)));
+    assert!(fails(&|| contract::members_may_come_late_and_go_early(family(), 3)));
+    assert!(fails(&|| contract::hits_on_many_members_do_no_harm(family(), 3)));
+    assert!(fails(&|| contract::check_family(family)));
+    // And a family of strangers passes.
+    contract::check_family(|| |hint: usize| Faulty { hint, ..sound() });
 }

@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn keeps_the_contract() {
-        contract::check(Auto::new);
+        contract::check_family(|| AutoFamily::new(400));
     }
 
     /// A store of several shards whose bound is shared; says how many hits there were.

@@ -131,6 +131,11 @@ fn ci() -> Vec<Step> {
         redis_step(),
         unit_tests("tests", &[], &[]),
         doc_tests(&[]),
+        Step::inner(
+            "mutations, short",
+            "cargo xtask mutations --short -p cache-l1 (and -p cache-bus)",
+            mutations::run_in_ci,
+        ),
         Step::command(
             "documentation",
             Command::cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),

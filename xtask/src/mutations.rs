@@ -104,6 +104,19 @@ pub(crate) fn explore(rounds: Option<u32>) -> Result<()> {
     Ok(())
 }
 
+/// Crates whose guards the tests of another one find as well.
+const ALSO_FOUND_IN: &[(&str, &str)] = &[("cache-tiered", "cache-sim")];
+/// Crates whose guards are taken out in CI.
+const IN_CI: &[&str] = &["cache-bus", "cache-l1"];
+
+/// The short form for CI: the crates whose tests are quick.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_in_ci() -> Result<()> {
+    IN_CI.iter().try_for_each(|package| run(None, Some(package), true))
+}
+
 /// All test programs of a crate.
 struct Suites {
     tests: Vec<Suite>,
@@ -128,7 +141,11 @@ impl Suites {
             Some((_, tests)) => Suite::build(package, &["--test", tests], EXPLORATION, short)?,
             None => Vec::new(),
         };
-        Ok(Self { tests: Suite::build(package, &["--lib", "--tests"], TESTS, short)?, explorations })
+        let mut tests = Suite::build(package, &["--lib", "--tests"], TESTS, short)?;
+        for (_, other) in ALSO_FOUND_IN.iter().filter(|(of, _)| *of == package) {
+            tests.extend(Suite::build(other, &["--lib", "--tests"], TESTS, short)?);
+        }
+        Ok(Self { tests, explorations })
     }
 }
 

@@ -40,7 +40,18 @@ const LAYERS: &[(&str, May)] = &[
     ("cache-node", May::AllAbove),
     ("cache-cli", May::These(&["cache-api"])),
     ("cache-testkit", May::Anything),
-    ("cache-sim", May::These(&["cache-tiered", "cache-testkit", "cache-marketplace"])),
+    (
+        "cache-sim",
+        May::These(&[
+            "cache-tiered",
+            "cache-testkit",
+            "cache-marketplace",
+            "cache-bus",
+            "cache-l2",
+            "cache-events",
+            "cache-policy",
+        ]),
+    ),
     ("edgecache-benches", May::Anything),
     ("xtask", May::These(&[])),
 ];
@@ -155,7 +166,7 @@ mod tests {
         for good in [
             package("cache-tiered", &["cache-l1", "cache-l2", "cache-bus", "cache-events", "tokio"]),
             package("cache-node", &["cache-redis", "cache-embedded", "figment", "axum"]),
-            package("cache-sim", &["cache-testkit"]),
+            package("cache-sim", &["cache-testkit", "cache-bus", "cache-l2"]),
             package("cache-events", &["bincode", "serde"]),
             package("edgecache-benches", &["cache-redis", "redis-not"]),
         ] {

@@ -25,11 +25,11 @@ pub(crate) fn print_of(hash: u64) -> u32 {
     (hash >> 32) as u32 ^ hash as u32
 }
 
-/// Eight columns for three residents. Between two ageings up to ten keys for each resident pass, and where they
+/// Three columns for each resident. Between two ageings up to ten keys for each resident pass, and where they
 /// collide, what came twice cannot be told from what came once: half as many columns cost the rules that
 /// compare counts up to six points of hit ratio on a trace of many seldom keys.
 fn columns_for(residents: usize) -> usize {
-    residents.saturating_mul(8) / 3
+    residents.saturating_mul(3)
 }
 
 /// Counts up to 15 for prints.

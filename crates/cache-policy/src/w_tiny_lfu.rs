@@ -4,11 +4,14 @@
 //!
 //! Newcomers go into a *window*, an LRU list. Who falls out of it meets the victim of the main part: the one
 //! that a sketch saw clearly more often of late stays. Main is a segmented LRU: newcomers are on *probation*, a hit
-//! makes them *protected* (four fifths of main), and the oldest protected fall back on probation.
+//! makes them *protected* (three fifths of main; with the paper's four, who comes into main has little time to
+//! be hit), and the oldest protected fall back on probation.
 //!
 //! How large the window should be depends on the traffic: large for recency, small for frequency. Hill
-//! climbing finds it: after each sample of accesses it goes on in the same direction if hits became more,
-//! else it turns round, in ever smaller steps; a great change starts the steps over.
+//! climbing finds it: a step is tried for a sample of accesses, and kept if hits became more; then the next one
+//! follows at once in the same direction. Else it is taken back, and the next one goes the other way. Beyond the
+//! paper, which steps at every sample: after a step in vain it waits, each time twice as long, for on loops and
+//! steady traffic each step in vain costs hits. A great change of the hit ratio ends the wait.
 //!
 //! Hits wait in a buffer for the exclusive lock, as in [`Lru`](crate::Lru). Shares are by weight.
 
@@ -23,10 +26,13 @@ use crate::{Newcomer, Policy, weight};
 const WINDOW_START: f64 = 10.0;
 /// And at most: main is not given up.
 const WINDOW_MAX: f64 = 800.0;
-/// The first step, in parts of a thousand; each further one is smaller.
+/// A step, in parts of a thousand.
 const STEP: f64 = 62.5;
-const STEP_DECAY: f64 = 0.98;
-/// A change of the hit ratio by so much starts over with a large step.
+/// The share of a new difference between samples in their mean.
+const NOISE_SHARE: f64 = 0.25;
+/// Samples between steps that were in vain, at most.
+const WAIT_MAX: u32 = 64;
+/// A change of the hit ratio by so much ends the wait.
 const RESTART: f64 = 0.05;
 /// Accesses in a sample for each resident.
 const SAMPLE_PER_RESIDENT: usize = 10;
@@ -114,7 +120,7 @@ impl WTinyLfu {
             PROBATION => {
                 self.move_to(slot, PROTECTED);
                 let main = self.weights[PROBATION] + self.weights[PROTECTED];
-                while self.weights[PROTECTED] > main / 5 * 4 && self.queues[PROTECTED].len > 1 {
+                while self.weights[PROTECTED] > main / 5 * 3 && self.queues[PROTECTED].len > 1 {
                     self.move_to(self.queues[PROTECTED].tail, PROBATION);
                 }
             }
@@ -212,7 +218,15 @@ impl Policy for WTinyLfu {
 struct Climber {
     /// Parts of a thousand of the weight.
     window: f64,
-    step: f64,
+    /// Where the step that is being tried came from.
+    tried_from: Option<f64>,
+    /// 1 or -1.
+    direction: f64,
+    /// Samples until the next step is tried, and how many it will be after one in vain.
+    wait: u32,
+    next_wait: u32,
+    /// How much the ratio of late differed from sample to sample without a step.
+    noise: f64,
     hits: usize,
     misses: usize,
     last_ratio: Option<f64>,
@@ -220,7 +234,17 @@ struct Climber {
 
 impl Default for Climber {
     fn default() -> Self {
-        Self { window: WINDOW_START, step: STEP, hits: 0, misses: 0, last_ratio: None }
+        Self {
+            window: WINDOW_START,
+            tried_from: None,
+            direction: 1.0,
+            wait: 0,
+            next_wait: 1,
+            noise: 0.0,
+            hits: 0,
+            misses: 0,
+            last_ratio: None,
+        }
     }
 }
 
@@ -235,11 +259,36 @@ impl Climber {
         let ratio = self.hits as f64 / accesses as f64;
         (self.hits, self.misses) = (0, 0);
         let Some(change) = self.last_ratio.replace(ratio).map(|last| ratio - last) else { return };
-        if change < 0.0 {
-            self.step = -self.step;
+        let jumped = change.abs() >= RESTART.max(2.0 * self.noise);
+        match self.tried_from.take() {
+            Some(_) if change > self.noise => self.next_wait = 1,
+            Some(before) => {
+                self.window = before;
+                self.direction = -self.direction;
+                self.wait = if jumped { 1 } else { self.next_wait };
+                self.next_wait = (self.wait * 2).min(WAIT_MAX);
+                // To be compared with what it is worth once it is back.
+                self.last_ratio = None;
+                return;
+            }
+            None => {
+                if jumped {
+                    (self.wait, self.next_wait) = (0, 1);
+                }
+                // A single jump is no noise.
+                self.noise += (change.abs() - self.noise).min(RESTART) * NOISE_SHARE;
+            }
         }
-        self.window = (self.window + self.step).clamp(WINDOW_START, WINDOW_MAX);
-        self.step = if change.abs() >= RESTART { STEP.copysign(self.step) } else { self.step * STEP_DECAY };
+        if self.wait > 0 {
+            self.wait -= 1;
+            return;
+        }
+        let to = |direction: f64| (self.window + direction * STEP).clamp(WINDOW_START, WINDOW_MAX);
+        if to(self.direction) == self.window {
+            self.direction = -self.direction;
+        }
+        self.tried_from = Some(self.window);
+        self.window = (self.window + self.direction * STEP).clamp(WINDOW_START, WINDOW_MAX);
     }
 }
 
@@ -293,7 +342,7 @@ mod tests {
         for &slot in &main {
             hit(&mut policy, slot);
         }
-        assert_eq!(policy.queues[PROTECTED].len, main.len() * 4 / 5);
+        assert_eq!(policy.queues[PROTECTED].len, main.len() * 3 / 5);
         assert_eq!(
             policy.places[main[0] as usize].queue, PROBATION as u8,
             "the first hit is the oldest protected"
@@ -311,5 +360,21 @@ mod tests {
             }
             assert!((climber.window - top).abs() < 130.0, "{} for a top at {top}", climber.window);
         }
+    }
+
+    #[test]
+    fn the_climber_rests_where_steps_are_in_vain() {
+        // As on a loop: each step costs hits, less than samples differ anyway.
+        let mut climber = Climber::default();
+        let mut rng = contract::Rng::new(3);
+        let mut windows = 0.0;
+        for _ in 0..400 {
+            let noise = rng.below(100) as f64 / 1_000.0;
+            let ratio = (0.2 + noise) * (1.0 - climber.window / 1_000.0);
+            let hits = (ratio * 1_000.0) as usize;
+            climber.count(hits, 1_000 - hits, 100);
+            windows += climber.window;
+        }
+        assert!(windows / 400.0 < WINDOW_START + 1.5 * STEP, "{} on average", windows / 400.0);
     }
 }

@@ -13,16 +13,19 @@
 use super::arms::Arm;
 use super::miniature::Miniature;
 
-/// A miniature has so many entries, and less than twice as many.
+/// A miniature has so many entries, and less than twice as many …
 const MINIATURE_MIN: usize = 256;
+/// … but one key in 2^5 is looked at, at least: a large cache has few requests for each entry before it is full, and
+/// a miniature of a sample ten times smaller would still be learning when the time to choose has come.
+const HALVINGS_MAX: u32 = 5;
 /// Parts of a miniature's entries that are the sampled accesses between two looks …
 const LOOKS_PER_MINIATURE: usize = 16;
 /// … of which there are so many, at least.
 const LOOK_MIN: usize = 16;
 /// What is left of the outcomes after a look.
-const MEMORY: f32 = 0.9875;
+const MEMORY: f32 = 0.992;
 /// The lead that an arm needs, in roots of the number of accesses on which it differs from the one that rules.
-const MARGIN: f32 = 1.5;
+const MARGIN: f32 = 2.0;
 /// The bar rises by this factor with each change …
 const BAR_RISES: f32 = 1.5;
 const BAR_MAX: f32 = 4.0;
@@ -62,7 +65,7 @@ pub(super) struct Tuner {
 }
 
 fn halvings_for(entries_max: usize) -> u32 {
-    (entries_max / MINIATURE_MIN).max(1).ilog2()
+    (entries_max / MINIATURE_MIN).max(1).ilog2().min(HALVINGS_MAX)
 }
 
 impl Tuner {
@@ -195,7 +198,7 @@ mod tests {
     #[test]
     fn the_sampling_rate_follows_the_size_and_what_was_learned_stays() {
         let mut tuner = Tuner::new(1 << 20);
-        assert_eq!(tuner.mask(), (1 << 12) - 1);
+        assert_eq!(tuner.mask(), (1 << 5) - 1);
         tuner.arm = Arm::Duel;
         tuner.resize(300);
         assert_eq!((tuner.mask(), tuner.arm()), (0, Arm::Duel));

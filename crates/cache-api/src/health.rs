@@ -31,6 +31,9 @@ pub struct Health {
     pub transport: String,
     /// Whether Redis answers; null without Redis.
     pub redis_connected: Option<bool>,
+    /// The servers of Redis; null without Redis, or if they could not be asked.
+    #[serde(default)]
+    pub topology: Option<TopologyHealth>,
     /// A subscription is in force and the log proves that nothing is missing: events really arrive.
     pub pubsub_active: bool,
     /// Invalidations that wait for the shared tier to come back.
@@ -42,4 +45,59 @@ pub struct Health {
     pub cache_stats: Option<Stats>,
     /// What is wrong; null when healthy.
     pub error: Option<String>,
+}
+
+/// How the servers of Redis are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TopologyHealth {
+    /// `standalone`, `sentinel` or `cluster`.
+    pub topology: String,
+    /// Masters and replicas that are known, whether or not they answer.
+    pub total_nodes: u32,
+    /// Those that answer; a replica also has to follow its master.
+    pub healthy_nodes: u32,
+    /// Every partition has a master that answers.
+    pub primary_healthy: bool,
+    /// Every master has a replica that follows it.
+    pub replica_healthy: bool,
+    /// Each master.
+    pub masters: Vec<MasterHealth>,
+    /// What a Cluster says about itself; null elsewhere.
+    pub cluster: Option<ClusterHealth>,
+}
+
+/// How one master is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MasterHealth {
+    /// The name that Sentinels or the Cluster give it; its address where it is alone.
+    pub name: String,
+    /// Where it is; null while nobody knows.
+    pub address: Option<String>,
+    /// It answers.
+    pub healthy: bool,
+    /// Its replicas.
+    pub replicas: u32,
+    /// Those that follow it.
+    pub healthy_replicas: u32,
+    /// How many partitions it has.
+    pub partitions: u32,
+    /// The keys in its database; null if it does not answer.
+    pub keyspace: Option<u64>,
+    /// The slots of a Cluster that it has; null elsewhere.
+    pub slots: Option<u64>,
+}
+
+/// What a Cluster says about itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClusterHealth {
+    /// `ok`, or `fail`.
+    pub state: String,
+    /// Slots that have a node.
+    pub slots_assigned: u64,
+    /// Slots of nodes that answer.
+    pub slots_ok: u64,
+    /// All nodes.
+    pub known_nodes: u64,
+    /// Masters with slots.
+    pub size: u64,
 }

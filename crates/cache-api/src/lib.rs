@@ -19,6 +19,6 @@ mod requests;
 mod stats;
 
 pub use error::ErrorBody;
-pub use health::{Health, Status};
+pub use health::{ClusterHealth, Health, MasterHealth, Status, TopologyHealth};
 pub use requests::{BodyError, ClearRequest, InvalidateRequest, Target, Written};
 pub use stats::{LatencyStats, NamespaceStats, Stats};

@@ -1,6 +1,7 @@
 //! The configuration of a node in two steps: what was typed (`raw`), then types with units (`checked`), all errors at
 //! once. Order: defaults ← profile ← cache tier ← file ← environment ← flags.
 
+mod backing;
 mod check;
 mod checked;
 mod errors;

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use cache_node::config::{Backing, ConfigErrors, NodeConfig, Profile, Sources, load};
+use cache_redis::Topology;
 use cache_tiered::{Degraded, Tiers};
 use tempfile::NamedTempFile;
 
@@ -135,9 +136,35 @@ fn what_the_url_of_redis_says_is_filled_up_by_the_other_settings() {
         ("", &[("REDIS_URL", "rediss://a:1")], "redis at a:1/0 with TLS"),
         ("[redis]\nhost = \"a\"\nport = 9", &[], "redis at a:9/0"),
         ("[redis]\nport = 9", &[], "embedded"),
+        ("", &[("REDIS_URL", "redis-sentinel://s,t:1/m1,m2/3")], "redis at m1,m2 by Sentinel s:26379/3"),
+        ("", &[("REDIS_URL", "redis-sentinel://s/m"), ("REDIS_DB", "2")], "redis at m by Sentinel s:26379/2"),
+        ("", &[("REDIS_URL", "rediss-cluster://a,b:7")], "redis cluster of a:6379 with TLS"),
+        ("profile = \"development\"", &[("REDIS_URL", "redis-cluster://a")], "redis cluster of a:6379"),
     ];
     for (file, env, expected) in cases {
         assert_eq!(right(file, env).backing.to_string(), *expected, "{file:?} {env:?}");
+    }
+}
+
+#[test]
+fn several_masters_have_settings_of_their_own() {
+    let file = "[redis]\nsentinel_username = \"watcher\"\npartitions = 64\nserver_name = \"redis.internal\"";
+    let env = [("REDIS_URL", "rediss-sentinel://u:p@s/m1,m2"), ("REDIS_SENTINEL_PASSWORD", "hunter2")];
+    let config = right(file, &env);
+    let Backing::Redis(redis) = &config.backing else { panic!("not on Redis") };
+    let Topology::Sentinel(sentinel) = &redis.topology else { panic!("{redis:?}") };
+    assert_eq!((sentinel.username.as_deref(), redis.username.as_deref()), (Some("watcher"), Some("u")));
+    assert!(sentinel.password.is_some() && !format!("{config:?}").contains("hunter2"));
+    assert_eq!(redis.partitions, 64);
+    assert_eq!(redis.tls.as_ref().and_then(|tls| tls.server_name.as_deref()), Some("redis.internal"));
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("cert.pem").display().to_string();
+    std::fs::write(&path, "x").expect("written");
+    let file = format!("[redis]\nclient_cert_file = \"{path}\"");
+    let errors = wrong(&file, &[("REDIS_URL", "redis-cluster://a"), ("REDIS_DB", "3")]).to_string();
+    for told in ["redis.client_cert_file", "needs redis.client_key_file", "redis.db", "one database"] {
+        assert!(errors.contains(told), "{told}: {errors}");
     }
 }
 

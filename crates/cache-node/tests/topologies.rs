@@ -1,6 +1,8 @@
 //! Whole caches over real deployments whose masters fail and whose slots move: nobody reads what is older than the bound
 //! allows, and everything works again afterwards. And what the levels of acknowledgement promise.
 
+mod support;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +19,8 @@ use cache_tiered::{
     TypedCache, WriteError,
 };
 use parking_lot::Mutex;
+use serde_json::json;
+use support::Serving;
 use tokio::task::JoinSet;
 
 /// D. Short, so that a fault outlasts it.
@@ -349,4 +353,43 @@ async fn a_write_that_replicas_do_not_have_is_not_acknowledged() {
     deployment.replicas[0].resume();
     let _ = cache.publish(change(&key, Acknowledge::Replicated(1))).await.expect("the replica has it");
     cache.stop().await;
+}
+
+#[test]
+fn a_node_on_a_cluster_serves_and_says_how_its_servers_are() {
+    let mut cluster = RedisCluster::start();
+    let url = cluster.url();
+    let nodes = [0, 1].map(|_| Serving::start(&[("REDIS_URL", &url)]));
+    nodes.iter().for_each(|node| node.client.until_status("healthy"));
+    for number in 0..20 {
+        let path = format!("/cache/session/s{number}");
+        assert_eq!(nodes[0].client.put(&path, &json!(number)).status, 200);
+        assert_eq!(nodes[1].client.get(&path).body, json!(number));
+    }
+    let health = nodes[0].client.get("/health").body;
+    let topology = &health["topology"];
+    assert_eq!(
+        (&topology["total_nodes"], &topology["healthy_nodes"], &topology["topology"]),
+        (&json!(6), &json!(6), &json!("cluster"))
+    );
+    assert_eq!((&topology["primary_healthy"], &topology["replica_healthy"]), (&json!(true), &json!(true)));
+    assert_eq!(
+        (&topology["cluster"]["slots_ok"], &topology["cluster"]["state"]),
+        (&json!(16_384), &json!("ok"))
+    );
+    assert!(topology["masters"][0]["keyspace"].as_u64().is_some_and(|keys| keys > 30), "{topology}");
+
+    cluster.nodes[2].kill();
+    nodes[0].client.until("/health", "a master that is away", |answer| {
+        answer.body["topology"]["primary_healthy"] == json!(false)
+            && answer.body["status"] == json!("degraded")
+    });
+    nodes.iter().for_each(|node| node.client.until_status("healthy"));
+    let topology = nodes[0].client.get("/health").body["topology"].clone();
+    let nodes_of = |name: &str| topology[name].as_u64();
+    assert_eq!((nodes_of("total_nodes"), nodes_of("healthy_nodes")), (Some(6), Some(5)), "{topology}");
+    assert_eq!(topology["primary_healthy"], json!(true));
+    for node in nodes {
+        assert!(node.terminate().0.success());
+    }
 }

@@ -1,8 +1,11 @@
 //! How the servers of a deployment are, and a failover that somebody asks for.
 
+use std::time::Duration;
+
 use bb8_redis::redis::{self, Value};
 use cache_events::Partition;
 use cache_l2::StoreError;
+use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use crate::dial::Target;
@@ -13,6 +16,9 @@ use crate::slots::{self, Slots};
 use crate::store::RedisStore;
 use crate::topology::{Endpoint, Topology};
 use crate::{reply, sentinels::Sentinels};
+
+/// What a server may take to prove its health: whoever asks may be a probe that does not wait long either.
+const ANSWER_MAX: Duration = Duration::from_millis(250);
 
 /// How the servers of a deployment are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -89,9 +95,11 @@ impl RedisStore {
         };
         let mut health = health.map_err(Fault::of_read)?;
         let masters = &health.masters;
-        let alive = |master: &MasterHealth| u32::from(master.healthy) + master.healthy_replicas;
-        health.total_nodes = masters.iter().map(|master| 1 + master.replicas).sum();
-        health.healthy_nodes = masters.iter().map(alive).sum();
+        if health.total_nodes == 0 {
+            let alive = |master: &MasterHealth| u32::from(master.healthy) + master.healthy_replicas;
+            health.total_nodes = masters.iter().map(|master| 1 + master.replicas).sum();
+            health.healthy_nodes = masters.iter().map(alive).sum();
+        }
         let served: usize = masters.iter().filter(|m| m.healthy).map(|m| m.partitions.len()).sum();
         health.primary_healthy = served == self.dialer.layout.partitions() as usize;
         let with_partitions = || masters.iter().filter(|master| !master.partitions.is_empty());
@@ -155,9 +163,11 @@ impl RedisStore {
 
     async fn of_sentinels(&self, sentinels: &Sentinels) -> Result<TopologyHealth, Fault> {
         let link = self.any_sentinel(sentinels).await?;
+        let targets: Vec<_> = (0..sentinels.config.masters.len()).map(Target::Master).collect();
+        let keys = join_all(targets.iter().map(|target| self.keys(target))).await;
         let mut masters = Vec::new();
         for (index, name) in sentinels.config.masters.iter().enumerate() {
-            let target = Target::Master(index);
+            let keys = keys[index];
             let address = crate::sentinels::where_is(&link, name).await.ok();
             let mut ask = redis::cmd("SENTINEL");
             ask.arg("REPLICAS").arg(name);
@@ -165,7 +175,6 @@ impl RedisStore {
             let following: Vec<bool> = replicas(&told);
             let partitions = (0..self.dialer.layout.partitions())
                 .filter(|&partition| self.dialer.placed(Partition(partition)) == index);
-            let keys = self.keys(&target).await;
             masters.push(MasterHealth {
                 name: name.clone(),
                 address: address.map(|endpoint| endpoint.to_string()),
@@ -192,16 +201,17 @@ impl RedisStore {
                 .trim()
         };
         let number = |name: &str| field(name).parse().unwrap_or_default();
+        let owners: Vec<_> = table.0.iter().filter(|node| node.is_master && node.slots() > 0).collect();
+        let keys = join_all(owners.iter().map(async |node| match &node.endpoint {
+            Some(endpoint) if node.reachable => self.keys(&Target::Node(endpoint.clone())).await,
+            _ => None,
+        }));
         let mut masters = Vec::new();
-        for node in table.0.iter().filter(|node| node.is_master && node.slots() > 0) {
+        for (node, keys) in owners.iter().zip(keys.await) {
             let replicas = || table.0.iter().filter(|other| other.master.as_ref() == Some(&node.id));
             let owns = |partition: &u32| {
                 let owner = table.owner(self.dialer.layout.part(Partition(*partition)).slot);
                 owner.is_some_and(|owner| owner.id == node.id)
-            };
-            let keys = match &node.endpoint {
-                Some(endpoint) if node.reachable => self.keys(&Target::Node(endpoint.clone())).await,
-                _ => None,
             };
             masters.push(MasterHealth {
                 name: node.id.clone(),
@@ -221,13 +231,23 @@ impl RedisStore {
             known_nodes: number("cluster_known_nodes"),
             size: number("cluster_size"),
         };
-        Ok(TopologyHealth { topology: "cluster", masters, cluster: Some(cluster), ..Default::default() })
+        // Also those that have nothing to serve: a master that failed and was replaced is missed until it is back.
+        let answering = table.0.iter().filter(|node| node.reachable).count();
+        Ok(TopologyHealth {
+            topology: "cluster",
+            total_nodes: table.0.len() as u32,
+            healthy_nodes: answering as u32,
+            masters,
+            cluster: Some(cluster),
+            ..Default::default()
+        })
     }
 
-    /// How many keys a master has, if it answers.
+    /// How many keys a master has, if it answers soon.
     async fn keys(&self, master: &Target) -> Option<u64> {
-        let answer = self.control.run_at(master, "DBSIZE", &redis::cmd("DBSIZE")).await.ok()?;
-        reply::number(&answer)
+        let size = redis::cmd("DBSIZE");
+        let answer = timeout(ANSWER_MAX, self.control.run_at(master, "DBSIZE", &size)).await.ok()?;
+        reply::number(&answer.ok()?)
     }
 
     /// A connection to a Sentinel that answers.
@@ -235,7 +255,7 @@ impl RedisStore {
         let mut why = Fault::NotDone("there is no Sentinel".into());
         for sentinel in sentinels.in_order() {
             let dialled = self.dialer.dial_sentinel(sentinel, &sentinels.config, None);
-            match timeout(self.dialer.config.control_timeout, dialled).await {
+            match timeout(ANSWER_MAX, dialled).await {
                 Ok(Ok(link)) => return Ok(link),
                 Ok(Err(fault)) => why = fault,
                 Err(_) => why = Fault::NotDone(format!("Sentinel {sentinel} does not answer")),
@@ -256,7 +276,7 @@ impl RedisStore {
                 let link = self.dialer.dial_bare(&node).await?;
                 slots::table(&link).await.map(|table| (link, table))
             };
-            match timeout(self.dialer.config.control_timeout, asked).await {
+            match timeout(ANSWER_MAX, asked).await {
                 Ok(Ok(told)) => return Ok(told),
                 Ok(Err(fault)) => why = fault,
                 Err(_) => why = Fault::NotDone(format!("node {node} does not answer")),

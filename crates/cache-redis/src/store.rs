@@ -11,6 +11,7 @@ use cache_l2::{
     Append, Invalidation, Lease, LeaseAnswer, LeaseAsk, LeaseToken, NodeRoll, ReadAnswer, ReadItem, Store,
     StoreError,
 };
+use futures_util::future::join_all;
 
 use crate::config::{ConfigError, RedisConfig};
 use crate::dial::Dialer;
@@ -80,15 +81,25 @@ impl RedisStore {
     /// One round trip to each master.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if one of them does not answer.
+    /// [`StoreError::Unavailable`] if none of them answers; [`topology`](Self::topology) tells about each.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.at_masters("PING", &redis::cmd("PING")).await.map(drop).map_err(Fault::of_read)
+        let ping = redis::cmd("PING");
+        let masters = self.control.masters().await.map_err(Fault::of_read)?;
+        let pongs = join_all(masters.iter().map(|master| self.control.run_at(master, "PING", &ping))).await;
+        let mut why = Fault::NotDone("there is no master".into());
+        for pong in pongs {
+            match pong {
+                Ok(_) => return Ok(()),
+                Err(fault) => why = fault,
+            }
+        }
+        Err(why.of_read())
     }
 
     /// What the masters say about themselves, added up.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if there is no answer, [`StoreError::Refused`] without the right to ask.
+    /// [`StoreError::Unavailable`] if one of them does not answer, [`StoreError::Refused`] without the right to ask.
     pub async fn info(&self) -> Result<RedisInfo, StoreError> {
         let infos = self.at_masters("INFO", &redis::cmd("INFO")).await.map_err(Fault::of_read)?;
         let sizes = self.at_masters("DBSIZE", &redis::cmd("DBSIZE")).await.map_err(Fault::of_read)?;
@@ -104,11 +115,9 @@ impl RedisStore {
 
     /// Sends a command to every master.
     pub(crate) async fn at_masters(&self, what: &str, cmd: &Cmd) -> Result<Vec<Value>, Fault> {
-        let mut answers = Vec::new();
-        for master in self.control.masters().await? {
-            answers.push(self.control.run_at(&master, what, cmd).await?);
-        }
-        Ok(answers)
+        let masters = self.control.masters().await?;
+        let answers = join_all(masters.iter().map(|master| self.control.run_at(master, what, cmd))).await;
+        answers.into_iter().collect()
     }
 
     /// Removes everything that the deployment has in Redis: records, log, meta, fingerprint. For runs that leave nothing

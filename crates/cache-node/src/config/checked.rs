@@ -1,13 +1,12 @@
 //! The configuration of a node: types with units, checked.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use cache_bus::BusConfig;
 use cache_events::NodeId;
 use cache_policy::PolicyKind;
-use cache_redis::{Pem, RedisConfig, TlsConfig};
+use cache_redis::{RedisConfig, Topology};
 
 use super::check::{Check, duration, label, seconds, whole};
 use super::errors::ConfigErrors;
@@ -89,7 +88,11 @@ impl fmt::Display for Backing {
             Self::Embedded => f.write_str("embedded"),
             Self::Redis(config) => {
                 let tls = if config.tls.is_some() { " with TLS" } else { "" };
-                write!(f, "redis at {}/{}{tls}", config.address(), config.db)
+                let address = config.address();
+                match config.topology {
+                    Topology::Cluster(_) => write!(f, "redis {address}{tls}"),
+                    _ => write!(f, "redis at {address}/{}{tls}", config.db),
+                }
             }
         }
     }
@@ -135,7 +138,7 @@ fn assemble(check: &mut Check<'_>, raw: &Raw) -> NodeConfig {
     let interval = check.get("cache.health_check_interval", MINUTE, seconds(Duration::from_secs(1), DAY));
     let tls = check.switch("cache.enable_tls");
     let identity = identity(check);
-    let mut backing = backing(check, tls);
+    let mut backing = super::backing::backing(check, tls);
     let public_channel = check.switch("cache.enable_public_channel");
     if let Backing::Redis(redis) = &mut backing {
         redis.public_channel = public_channel.then(|| cache_redis::PUBLIC_CHANNEL.to_owned());
@@ -257,74 +260,6 @@ fn listen(text: &str) -> Result<String, String> {
 fn is_loopback(listen: &str) -> bool {
     let host = listen.rsplit_once(':').map_or(listen, |(host, _)| host).trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// Redis where its URL or host was typed, else embedded. What was typed later in the order of precedence decides
-/// between the two; what the URL does not say, the other settings do.
-fn backing(check: &mut Check<'_>, tls: bool) -> Backing {
-    let url = check.read("redis.url", |text| {
-        let config = RedisConfig::from_url(text).map_err(|error| error.rule)?;
-        Ok((config, says_db(text)))
-    });
-    let host = check.read("redis.host", |text| match text {
-        "" => Err("must not be blank".to_owned()),
-        text if text.contains(['/', '@', ' ']) => {
-            Err("must be a host name or address; a URL goes to REDIS_URL".to_owned())
-        }
-        text => Ok(text.to_owned()),
-    });
-    let port = check.get("redis.port", 0, whole(1, 65_535)) as u16;
-    let db = check.get("redis.db", 0, whole(0, 1_000_000)) as u32;
-    let username = check.read("redis.username", |text| Ok(text.to_owned()));
-    let password = check.read("redis.password", |text| Ok(cache_redis::Secret::new(text)));
-    let ssl = check.read("redis.ssl", super::check::truth);
-    let connections = check.read("redis.max_connections", whole(CONNECTIONS_LEAST, 1_000));
-    let prefix = check.get("redis.prefix", String::new(), label);
-    let operation_timeout =
-        check.get("redis.operation_timeout", MINUTE, duration(Duration::from_millis(1), MINUTE));
-    let ca = check.read("redis.ca_file", |text| match std::fs::metadata(text) {
-        Ok(file) if file.is_file() => Ok(PathBuf::from(text)),
-        Ok(_) => Err("must be a file in PEM format".to_owned()),
-        Err(error) => Err(format!("cannot be read ({error})")),
-    });
-    let by_host = host.is_some() && (url.is_none() || check.origin("redis.host") > check.origin("redis.url"));
-    let (mut config, db_said) = match (url, host) {
-        (_, Some(host)) if by_host => (RedisConfig { host, port, ..RedisConfig::default() }, false),
-        (Some(stated), _) => stated,
-        _ => return Backing::Embedded,
-    };
-    if !db_said {
-        config.db = db;
-    }
-    config.username = config.username.or(username);
-    config.password = config.password.or(password);
-    // What was typed for Redis is more special than the switch for all.
-    if config.tls.is_none() && ssl.unwrap_or(tls) {
-        config.tls = Some(TlsConfig::default());
-    }
-    if let (Some(tls), Some(ca)) = (&mut config.tls, ca) {
-        tls.ca = Some(Pem::File(ca));
-    }
-    config.prefix = prefix;
-    config.operation_timeout = operation_timeout;
-    if let Some(connections) = connections {
-        let rest = connections as u32 - (2 * config.control_connections + 1);
-        config.data_connections = rest.min(DATA_CONNECTIONS_MOST);
-    }
-    Backing::Redis(Box::new(config))
-}
-
-/// Two for control, one for hints, one for data.
-const CONNECTIONS_LEAST: u64 = 4;
-/// More multiplexed connections than this bring nothing.
-const DATA_CONNECTIONS_MOST: u32 = 4;
-
-/// Whether a URL names a database.
-fn says_db(url: &str) -> bool {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let rest = rest.split(['#', '?']).next().unwrap_or_default();
-    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-    place.split_once('/').is_some_and(|(_, db)| !db.is_empty())
 }
 
 /// Nobody typed it: for what a program sets by itself.

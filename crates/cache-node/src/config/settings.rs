@@ -44,6 +44,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("redis.prefix", Some("ec")),
     plain("redis.operation_timeout", Some("50ms")),
     plain("redis.ca_file", None),
+    plain("redis.client_cert_file", None),
+    plain("redis.client_key_file", None),
+    // The name that all servers have in their certificates; unset: each its host.
+    plain("redis.server_name", None),
+    plain("redis.sentinel_username", None),
+    secret("redis.sentinel_password", "REDIS_SENTINEL_PASSWORD"),
+    // The same on all nodes; unset: 1 for one master, 32 for several and for a Cluster.
+    plain("redis.partitions", None),
     // Entries in L1, for each cache type: the byte budgets of the types are what bounds the whole.
     named("cache.l1_size", "CACHE_L1_SIZE", Some("1000")),
     // Bytes in L1 over all cache types; unset: each is bounded by itself, and none borrows.

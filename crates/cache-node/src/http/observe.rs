@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use cache_api::{Health, LatencyStats, NamespaceStats, Stats, Status};
+use cache_api::{
+    ClusterHealth, Health, LatencyStats, MasterHealth, NamespaceStats, Stats, Status, TopologyHealth,
+};
 use cache_redis::RedisInfo;
 use cache_tiered::Latency;
 
@@ -33,12 +35,13 @@ pub(crate) async fn stats(Extension(app): Extension<Arc<App>>) -> Json<Stats> {
 impl App {
     /// How the node is, with its statistics or without.
     pub async fn health(&self, with_stats: bool) -> Health {
-        let (redis_connected, stats) = tokio::join!(self.redis_answers(), async {
+        let (redis_connected, topology, stats) = tokio::join!(self.redis_answers(), self.topology(), async {
             if with_stats { Some(self.stats().await) } else { None }
         });
         let cache = self.cache().health();
         let identity = &self.config().identity;
-        let (status, error) = verdict(&cache, redis_connected, self.is_stopping());
+        let masters_lack = topology.as_ref().is_some_and(|topology| !topology.primary_healthy);
+        let (status, error) = verdict(&cache, redis_connected, masters_lack, self.is_stopping());
         Health {
             status,
             node_id: identity.id.to_string(),
@@ -46,6 +49,7 @@ impl App {
             datacenter: identity.datacenter.clone(),
             transport: self.shared().transport.kind().to_owned(),
             redis_connected,
+            topology,
             pubsub_active: cache.subscribed && cache.live,
             event_queue_size: cache.outbox as u64,
             last_event_age: cache.last_event_age.map(|age| age.as_secs_f64()),
@@ -57,6 +61,12 @@ impl App {
     async fn redis_answers(&self) -> Option<bool> {
         let redis = self.shared().redis.as_ref()?;
         Some(tokio::time::timeout(PROBE_MAX, redis.ping()).await.is_ok_and(|pong| pong.is_ok()))
+    }
+
+    async fn topology(&self) -> Option<TopologyHealth> {
+        let redis = self.shared().redis.as_ref()?;
+        let told = tokio::time::timeout(PROBE_MAX, redis.topology()).await.ok()?.ok()?;
+        Some(topology_health(told))
     }
 
     async fn redis_info(&self) -> Option<RedisInfo> {
@@ -108,6 +118,7 @@ impl App {
 fn verdict(
     cache: &cache_tiered::Health,
     redis_connected: Option<bool>,
+    masters_lack: bool,
     stopping: bool,
 ) -> (Status, Option<String>) {
     if stopping {
@@ -119,19 +130,55 @@ fn verdict(
     let mut wrong = Vec::new();
     if redis_connected == Some(false) {
         wrong.push("Redis does not answer".to_owned());
+    } else if masters_lack {
+        wrong.push("a master of Redis does not answer".to_owned());
     }
     if !cache.subscribed {
         wrong.push("not subscribed to invalidations".to_owned());
     }
     if !cache.live {
-        let states: Vec<String> =
-            cache.states.iter().map(|state| format!("{state:?}").to_lowercase()).collect();
-        wrong.push(format!("not at the head of the log ({})", states.join(", ")));
+        let mut states = BTreeMap::<String, u32>::new();
+        cache
+            .states
+            .iter()
+            .for_each(|state| *states.entry(format!("{state:?}").to_lowercase()).or_default() += 1);
+        let states: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
+        let all = cache.states.len();
+        wrong.push(format!("not at the head of the log (of {all} partitions {})", states.join(", ")));
     }
     if cache.outbox > 0 {
         wrong.push(format!("{} invalidations wait for the shared tier", cache.outbox));
     }
     if wrong.is_empty() { (Status::Healthy, None) } else { (Status::Degraded, Some(wrong.join("; "))) }
+}
+
+fn topology_health(told: cache_redis::TopologyHealth) -> TopologyHealth {
+    let master = |master: cache_redis::MasterHealth| MasterHealth {
+        name: master.name,
+        address: master.address,
+        healthy: master.healthy,
+        replicas: master.replicas,
+        healthy_replicas: master.healthy_replicas,
+        partitions: master.partitions.len() as u32,
+        keyspace: master.keys,
+        slots: master.slots,
+    };
+    let cluster = |cluster: cache_redis::ClusterHealth| ClusterHealth {
+        state: cluster.state,
+        slots_assigned: cluster.slots_assigned,
+        slots_ok: cluster.slots_ok,
+        known_nodes: cluster.known_nodes,
+        size: cluster.size,
+    };
+    TopologyHealth {
+        topology: told.topology.to_owned(),
+        total_nodes: told.total_nodes,
+        healthy_nodes: told.healthy_nodes,
+        primary_healthy: told.primary_healthy,
+        replica_healthy: told.replica_healthy,
+        masters: told.masters.into_iter().map(master).collect(),
+        cluster: told.cluster.map(cluster),
+    }
 }
 
 fn rfc3339(unix_ms: u64) -> Option<String> {

@@ -32,11 +32,13 @@ impl Links {
         Self(Vec::with_capacity(capacity_hint))
     }
 
+    #[inline]
     pub(crate) fn contains(&self, slot: u32) -> bool {
         self.0.get(slot as usize).is_some_and(|link| link.prev != UNLINKED)
     }
 
     /// Puts a slot that is in no list at the head of this one.
+    #[inline]
     pub(crate) fn push_head(&mut self, list: &mut Ends, slot: u32) {
         debug_assert!(slot < UNLINKED && !self.contains(slot));
         let index = slot as usize;
@@ -53,6 +55,7 @@ impl Links {
     }
 
     /// Takes a slot out of the list it is in, which must be this one.
+    #[inline]
     pub(crate) fn unlink(&mut self, list: &mut Ends, slot: u32) {
         debug_assert!(self.contains(slot));
         let Link { prev, next } = self.0[slot as usize];
@@ -66,6 +69,19 @@ impl Links {
         }
         self.0[slot as usize].prev = UNLINKED;
         list.len -= 1;
+    }
+
+    /// The slots of a list, oldest first; panics if its links disagree.
+    #[cfg(test)]
+    pub(crate) fn oldest_first(&self, list: &Ends) -> Vec<u32> {
+        let (mut slots, mut older, mut at) = (Vec::new(), NIL, list.tail);
+        while at != NIL {
+            assert_eq!(self.0[at as usize].next, older, "links of slot {at}");
+            slots.push(at);
+            (older, at) = (at, self.0[at as usize].prev);
+        }
+        assert_eq!((slots.len(), older), (list.len, list.head));
+        slots
     }
 
     pub(crate) fn move_to_head(&mut self, list: &mut Ends, slot: u32) {
@@ -110,11 +126,13 @@ impl List {
     }
 
     /// Puts a slot that is not in the list at the head.
+    #[inline]
     pub(crate) fn push_head(&mut self, slot: u32) {
         self.links.push_head(&mut self.ends, slot);
     }
 
     /// Takes a slot out; false if it was not in.
+    #[inline]
     pub(crate) fn unlink(&mut self, slot: u32) -> bool {
         let held = self.links.contains(slot);
         if held {

@@ -33,6 +33,14 @@ pub trait Policy: Send + Sync + 'static {
     /// nothing about its popularity: the key may be back at once. `hash` is the one it came with.
     fn removed(&mut self, slot: u32, hash: u64);
 
+    /// The resident's deadline has passed and it left; it is `now`, in the unit of deadlines. The store tells what
+    /// expired by [`removed`](Policy::removed) or by this. For a policy that wants to know what time it is; to
+    /// others it is a removal.
+    fn expired(&mut self, slot: u32, hash: u64, now: u64) {
+        let _ = now;
+        self.removed(slot, hash);
+    }
+
     /// Names a victim and forgets it. `None` if there is no resident.
     ///
     /// `hash_of` answers for residents only. The store keeps the hashes for its table anyway, so a policy
@@ -59,6 +67,10 @@ impl<P: Policy + ?Sized> Policy for Box<P> {
 
     fn removed(&mut self, slot: u32, hash: u64) {
         (**self).removed(slot, hash);
+    }
+
+    fn expired(&mut self, slot: u32, hash: u64, now: u64) {
+        (**self).expired(slot, hash, now);
     }
 
     fn evict(&mut self, hash_of: &dyn Fn(u32) -> u64) -> Option<u32> {

@@ -60,6 +60,16 @@ impl Core {
         self.small.len + self.main.len
     }
 
+    /// Of all residents, in steps of the weight's code.
+    pub(super) fn weight(&self) -> u64 {
+        self.small_weight + self.main_weight
+    }
+
+    /// The code of a slot's weight.
+    pub(super) fn code(&self, slot: u32) -> u8 {
+        self.at.get(slot as usize).map_or(0, |at| at & !IN_MAIN)
+    }
+
     /// At three hits only the load, so that the line of a hot entry stays clean.
     #[inline]
     pub(super) fn touched(&self, slot: u32) {
@@ -220,5 +230,22 @@ impl Core {
             self.links.unlink(&mut self.small, slot);
         }
         in_main
+    }
+
+    /// Whether the parts agree with each other. Slow.
+    #[cfg(test)]
+    pub(super) fn validate(&self) {
+        let mut seen = std::collections::HashSet::new();
+        for (list, weight, in_main) in
+            [(&self.small, self.small_weight, false), (&self.main, self.main_weight, true)]
+        {
+            let slots = self.links.oldest_first(list);
+            assert_eq!(slots.iter().map(|&slot| self.weight_of(slot)).sum::<u64>(), weight);
+            for slot in slots {
+                assert!(seen.insert(slot), "slot {slot} is in two queues");
+                assert_eq!(self.at[slot as usize] & IN_MAIN != 0, in_main, "slot {slot}");
+                assert!(self.hits[slot as usize].load(Relaxed) <= HITS_MAX, "slot {slot}");
+            }
+        }
     }
 }

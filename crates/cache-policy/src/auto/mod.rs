@@ -8,31 +8,47 @@
 //! A cache has one [`AutoFamily`]: each shard has a core and a small buffer of samples, all share one tuner.
 //! Shards read the arm when they evict and bring their samples when they hold their own exclusive lock anyway;
 //! where two come at once, one keeps its samples for later.
+//!
+//! What miniatures know of a key: its weight, as the core has it; until when it is good; and that it left the
+//! cache for another reason than eviction. They learn what time it is from entries that expire in the cache. If
+//! the cache is full with fewer entries than it may have, its bound is the weight, and theirs is.
 
 mod arms;
 mod core;
 mod miniature;
+#[cfg(test)]
+mod model;
 mod tuner;
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use arms::Arm;
 use core::Core;
+use miniature::Asked;
 use tuner::{SAMPLE_SHIFT, Tuner};
 
 use crate::sketch::print_of;
-use crate::{Family, Newcomer, Policy};
+use crate::{Family, Newcomer, Policy, weight};
 
 /// Samples that a shard keeps at most.
 const SAMPLES_MAX: usize = 64;
 /// From here on it wants to bring them to the tuner.
 const TEND_FROM: usize = 48;
-/// In a sample: what happened, in two bits that the hash gives up.
+/// In a sample: what happened, in the two lowest bits …
 const KIND: u64 = 3;
 const MISS: u64 = 0;
 const HIT: u64 = 1;
 const REMOVAL: u64 = 2;
+/// … the code of the weight above them, the bits of the hash that sampling goes by in their place, and the
+/// print in the upper half.
+const CODE_SHIFT: u32 = 2;
+const CODE: u64 = 0x7f;
+const SAMPLED_BITS: u64 = 0xffff_ffff << SAMPLE_SHIFT & 0xffff_ffff;
+
+fn sample(hash: u64, code: u8, kind: u64) -> u64 {
+    u64::from(print_of(hash)) << 32 | hash & SAMPLED_BITS | u64::from(code) << CODE_SHIFT | kind
+}
 
 /// Makes the cores of one cache around one tuner.
 #[derive(Debug)]
@@ -48,8 +64,11 @@ impl AutoFamily {
         let shared = Shared {
             arm: AtomicU8::new(tuner.arm() as u8),
             mask: AtomicU64::new(tuner.mask()),
+            entries_max: entries_max.max(1),
+            members: AtomicUsize::new(0),
+            full_members: AtomicUsize::new(0),
             residents: AtomicUsize::new(0),
-            is_full: AtomicBool::new(false),
+            weight: AtomicU64::new(0),
             tuner: Mutex::new(tuner),
         };
         Self { shared: Arc::new(shared) }
@@ -60,11 +79,13 @@ impl Family for AutoFamily {
     type Member = Auto;
 
     fn member(&self, entries_hint: usize) -> Auto {
+        self.shared.members.fetch_add(1, Relaxed);
         Auto {
             core: Core::new(entries_hint),
             samples: Samples::new(),
             mask: self.shared.mask.load(Relaxed),
-            told: 0,
+            now: 0,
+            told: None,
             shared: self.shared.clone(),
         }
     }
@@ -76,10 +97,14 @@ struct Shared {
     /// Index of the arm that rules.
     arm: AtomicU8,
     mask: AtomicU64,
-    /// Residents of all shards, as they told when they last evicted.
+    /// What the family was told.
+    entries_max: usize,
+    members: AtomicUsize,
+    /// Those that evicted: what they hold is what they can hold.
+    full_members: AtomicUsize,
+    /// Residents of those and their weight, as they told when it last changed much.
     residents: AtomicUsize,
-    /// Somebody evicted, so `residents` is what the cache can hold.
-    is_full: AtomicBool,
+    weight: AtomicU64,
     tuner: Mutex<Tuner>,
 }
 
@@ -89,8 +114,10 @@ pub struct Auto {
     core: Core,
     samples: Samples,
     mask: u64,
-    /// What the shard has added to the residents of all.
-    told: usize,
+    /// The latest time that was told.
+    now: u64,
+    /// What the shard has added to the residents of all and their weight, if it was full already.
+    told: Option<(usize, u64)>,
     shared: Arc<Shared>,
 }
 
@@ -105,24 +132,53 @@ impl Auto {
         (hash >> SAMPLE_SHIFT) & self.mask == 0
     }
 
-    fn sample(&mut self, sample: u64) {
-        if self.samples.push(sample) {
+    /// Under the exclusive lock.
+    fn push(&mut self, sample: u64, deadline: u64) {
+        if self.samples.push_with(sample, deadline) {
             self.tend();
         }
     }
 
-    /// Tells how many residents a full shard has, if it is not much what it was.
+    /// Tells what a full shard holds, if it is not much what it was.
     fn tell(&mut self) {
-        let residents = self.core.len();
-        if residents.abs_diff(self.told) * 16 > residents {
-            if residents > self.told {
-                self.shared.residents.fetch_add(residents - self.told, Relaxed);
-            } else {
-                self.shared.residents.fetch_sub(self.told - residents, Relaxed);
-            }
-            self.told = residents;
-            self.shared.is_full.store(true, Relaxed);
+        let (residents, weight) = (self.core.len(), self.core.weight());
+        let (told, told_weight) = self.told.unwrap_or((0, 0));
+        if residents.abs_diff(told) * 16 <= residents && weight.abs_diff(told_weight) <= weight / 16 {
+            return;
         }
+        // Wrapping: what one adds it has added before, or takes away less than it had added.
+        self.shared.residents.fetch_add(residents.wrapping_sub(told), Relaxed);
+        self.shared.weight.fetch_add(weight.wrapping_sub(told_weight), Relaxed);
+        if self.told.replace((residents, weight)).is_none() {
+            self.shared.full_members.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl Drop for Auto {
+    fn drop(&mut self) {
+        self.shared.members.fetch_sub(1, Relaxed);
+        if let Some((residents, weight)) = self.told {
+            self.shared.residents.fetch_sub(residents, Relaxed);
+            self.shared.weight.fetch_sub(weight, Relaxed);
+            self.shared.full_members.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+impl Shared {
+    /// What the whole cache can hold, in entries, and its weight if that is the bound; `None` if most shards are
+    /// not full yet.
+    fn bounds(&self) -> Option<(usize, Option<u64>)> {
+        let (members, full) = (self.members.load(Relaxed), self.full_members.load(Relaxed));
+        if full == 0 || full * 2 < members {
+            return None;
+        }
+        // As the full ones, so the others.
+        let residents = self.residents.load(Relaxed).max(1) * members / full;
+        let weight = self.weight.load(Relaxed).saturating_mul(members as u64) / full as u64;
+        let is_by_weight = residents < self.entries_max - self.entries_max / 8;
+        Some((residents, is_by_weight.then_some(weight)))
     }
 }
 
@@ -130,22 +186,28 @@ impl Policy for Auto {
     #[inline]
     fn touched(&self, slot: u32, hash: u64) -> bool {
         self.core.touched(slot);
-        self.is_sampled(hash) && self.samples.push(hash & !KIND | HIT)
+        self.is_sampled(hash) && self.samples.push(sample(hash, self.core.code(slot), HIT))
     }
 
     fn inserted(&mut self, slot: u32, newcomer: Newcomer) {
-        if self.is_sampled(newcomer.hash) {
-            self.sample(newcomer.hash & !KIND | MISS);
+        let Newcomer { hash, weight, deadline } = newcomer;
+        if self.is_sampled(hash) {
+            self.push(sample(hash, weight::code(weight), MISS), deadline);
         }
         let arm = Arm::of_index(usize::from(self.shared.arm.load(Relaxed)));
-        self.core.inserted(slot, print_of(newcomer.hash), newcomer.weight, arm);
+        self.core.inserted(slot, print_of(hash), weight, arm);
     }
 
     fn removed(&mut self, slot: u32, hash: u64) {
         if self.is_sampled(hash) {
-            self.sample(hash & !KIND | REMOVAL);
+            self.push(sample(hash, 0, REMOVAL), 0);
         }
         self.core.removed(slot, print_of(hash));
+    }
+
+    fn expired(&mut self, slot: u32, hash: u64, now: u64) {
+        self.now = self.now.max(now);
+        self.removed(slot, hash);
     }
 
     fn evict(&mut self, hash_of: &dyn Fn(u32) -> u64) -> Option<u32> {
@@ -157,23 +219,22 @@ impl Policy for Auto {
     fn tend(&mut self) {
         // Poisoned or taken: the samples stay, and are overwritten if nobody comes.
         let Ok(mut tuner) = self.shared.tuner.try_lock() else { return };
-        let residents = self.shared.residents.load(Relaxed).max(1);
-        if self.shared.is_full.load(Relaxed)
-            && residents.abs_diff(tuner.entries_max()) * 8 > tuner.entries_max()
-        {
-            tuner.resize(residents);
+        if let Some((entries, weight)) = self.shared.bounds() {
+            tuner.resize(entries, weight);
         }
+        tuner.tell_time(self.now);
         self.mask = tuner.mask();
         for index in 0..self.samples.take() {
-            let sample = self.samples.get(index);
-            // Sampled under an older, coarser mask, perhaps.
+            let (sample, deadline) = self.samples.get(index);
+            // Sampled under an older mask that let more through, perhaps.
             if (sample >> SAMPLE_SHIFT) & self.mask != 0 {
                 continue;
             }
-            let print = print_of(sample & !KIND);
+            let (print, code) = ((sample >> 32) as u32, (sample >> CODE_SHIFT & CODE) as u8);
             match sample & KIND {
                 REMOVAL => tuner.remove(print),
-                kind => tuner.access(print, kind == HIT),
+                HIT => tuner.hit(print, code),
+                _ => tuner.miss(Asked { print, code, deadline }),
             }
         }
         self.shared.mask.store(self.mask, Relaxed);
@@ -185,35 +246,49 @@ impl Policy for Auto {
     }
 }
 
-/// Hashes of sampled accesses and removals that wait for the tuner, in order. Bounded and lossy, as the buffer
-/// of hits of other policies: two threads may overwrite one sample, which loses a sample and nothing else.
+/// Sampled accesses and removals that wait for the tuner, in order. Bounded and lossy, as the buffer of hits of
+/// other policies: two threads may overwrite one sample, which loses a sample and nothing else.
 #[derive(Debug)]
 struct Samples {
-    hashes: [AtomicU64; SAMPLES_MAX],
+    samples: [AtomicU64; SAMPLES_MAX],
+    /// Of newcomers.
+    deadlines: [u64; SAMPLES_MAX],
     len: AtomicUsize,
 }
 
 impl Samples {
     fn new() -> Self {
-        Self { hashes: [const { AtomicU64::new(0) }; SAMPLES_MAX], len: AtomicUsize::new(0) }
+        Self {
+            samples: [const { AtomicU64::new(0) }; SAMPLES_MAX],
+            deadlines: [0; SAMPLES_MAX],
+            len: AtomicUsize::new(0),
+        }
     }
 
     /// True = wants to be brought to the tuner.
+    #[inline]
     fn push(&self, sample: u64) -> bool {
         let len = self.len.load(Relaxed);
         if len < SAMPLES_MAX {
-            self.hashes[len].store(sample, Relaxed);
+            self.samples[len].store(sample, Relaxed);
             self.len.store(len + 1, Relaxed);
         }
         len + 1 >= TEND_FROM
+    }
+
+    fn push_with(&mut self, sample: u64, deadline: u64) -> bool {
+        if let Some(place) = self.deadlines.get_mut(*self.len.get_mut()) {
+            *place = deadline;
+        }
+        self.push(sample)
     }
 
     fn take(&mut self) -> usize {
         std::mem::take(self.len.get_mut())
     }
 
-    fn get(&mut self, index: usize) -> u64 {
-        *self.hashes[index].get_mut()
+    fn get(&mut self, index: usize) -> (u64, u64) {
+        (*self.samples[index].get_mut(), self.deadlines[index])
     }
 }
 

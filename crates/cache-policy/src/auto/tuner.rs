@@ -11,7 +11,7 @@
 //! promises, else it is barred for a while.
 
 use super::arms::Arm;
-use super::miniature::Miniature;
+use super::miniature::{Asked, Bounds, Miniature};
 
 /// A miniature has so many entries, and less than twice as many …
 const MINIATURE_MIN: usize = 256;
@@ -61,18 +61,28 @@ pub(super) struct Tuner {
     barred: [u16; 4],
     arm: Arm,
     entries_max: usize,
+    /// The bound is this weight, not the number of entries.
+    weight_max: Option<u64>,
     halvings: u32,
+    /// The latest time that was heard of.
+    now: u64,
+    /// The deadline of the newcomer seen last, a draw from those that newcomers have.
+    last_deadline: u64,
 }
 
 fn halvings_for(entries_max: usize) -> u32 {
     (entries_max / MINIATURE_MIN).max(1).ilog2().min(HALVINGS_MAX)
 }
 
+/// A bound by weight may be met with more entries than expected; so many times as many are enough.
+const LIGHTER_MAX: usize = 2;
+
 impl Tuner {
     pub(super) fn new(entries_max: usize) -> Self {
         let halvings = halvings_for(entries_max);
+        let bounds = Bounds { entries: entries_max >> halvings, weight: u64::MAX };
         Self {
-            miniatures: Arm::ALL.map(|arm| Miniature::new(arm, entries_max >> halvings)),
+            miniatures: Arm::ALL.map(|arm| Miniature::new(arm, bounds)),
             outcomes: [0.0; 16],
             bar: 1.0,
             seen: 0,
@@ -82,7 +92,10 @@ impl Tuner {
             barred: [0; 4],
             arm: Arm::START,
             entries_max,
+            weight_max: None,
             halvings,
+            now: 0,
+            last_deadline: u64::MAX,
         }
     }
 
@@ -91,23 +104,39 @@ impl Tuner {
         (1 << self.halvings) - 1
     }
 
+    #[cfg(test)]
     pub(super) fn entries_max(&self) -> usize {
         self.entries_max
     }
 
-    /// The cache turned out to be of another size. Miniatures of another sampling rate start empty; the arm and
-    /// what was learned stay.
-    pub(super) fn resize(&mut self, entries_max: usize) {
+    /// The cache turned out to be of another size, or bound by weight. Miniatures of another sampling rate start
+    /// empty; the arm and what was learned stay.
+    pub(super) fn resize(&mut self, entries_max: usize, weight_max: Option<u64>) {
+        if !differ(self.entries_max as u64, entries_max as u64)
+            && self.weight_max.is_some() == weight_max.is_some()
+            && !differ(self.weight_max.unwrap_or(0), weight_max.unwrap_or(0))
+        {
+            return;
+        }
         let halvings = halvings_for(entries_max);
-        self.entries_max = entries_max;
+        let entries = entries_max >> halvings;
+        let bounds = match weight_max {
+            None => Bounds { entries, weight: u64::MAX },
+            Some(weight) => Bounds { entries: entries * LIGHTER_MAX, weight: (weight >> halvings).max(1) },
+        };
         for (arm, miniature) in Arm::ALL.into_iter().zip(&mut self.miniatures) {
             if halvings == self.halvings {
-                miniature.resize(entries_max >> halvings);
+                miniature.resize(bounds);
             } else {
-                *miniature = Miniature::new(arm, entries_max >> halvings);
+                *miniature = Miniature::new(arm, bounds);
             }
         }
-        self.halvings = halvings;
+        (self.entries_max, self.weight_max, self.halvings) = (entries_max, weight_max, halvings);
+    }
+
+    /// It is that late at least.
+    pub(super) fn tell_time(&mut self, now: u64) {
+        self.now = self.now.max(now);
     }
 
     /// The arm that rules.
@@ -120,11 +149,22 @@ impl Tuner {
         self.miniatures.iter_mut().for_each(|miniature| miniature.remove(print));
     }
 
-    /// A sampled access, and whether it was a hit in the real cache.
-    pub(super) fn access(&mut self, print: u32, was_hit: bool) {
+    /// A sampled access that was a hit in the real cache; the weight by its code. Whose miniature has not got it takes
+    /// it in, with a deadline as newcomers have it.
+    pub(super) fn hit(&mut self, print: u32, code: u8) {
+        self.access(Asked { print, code, deadline: self.last_deadline }, true);
+    }
+
+    /// A sampled access that brought a newcomer to the real cache.
+    pub(super) fn miss(&mut self, asked: Asked) {
+        self.last_deadline = asked.deadline;
+        self.access(asked, false);
+    }
+
+    fn access(&mut self, asked: Asked, was_hit: bool) {
         let mut hits = 0;
         for (arm, miniature) in self.miniatures.iter_mut().enumerate() {
-            hits |= usize::from(miniature.access(print)) << arm;
+            hits |= usize::from(miniature.access(asked, self.now)) << arm;
         }
         self.ruled += 1;
         self.promised += f32::from(u8::from(hits >> (self.arm as usize) & 1 == 1));
@@ -175,24 +215,75 @@ impl Tuner {
     }
 }
 
+/// By more than an eighth.
+fn differ(one: u64, other: u64) -> bool {
+    one.abs_diff(other) > one / 8
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::contract::mix;
     use crate::sketch::print_of;
 
+    fn ask(tuner: &mut Tuner, keys: std::ops::Range<u64>) {
+        keys.for_each(|key| tuner.hit(print_of(mix(key)), 1));
+    }
+
+    /// How often any arm had a hit, of late.
+    fn hits(tuner: &Tuner) -> f32 {
+        tuner.outcomes[1..].iter().sum()
+    }
+
     #[test]
     fn a_removed_key_is_a_miss_for_every_arm() {
         let mut tuner = Tuner::new(300);
-        for key in 0..100 {
-            tuner.access(print_of(mix(key)), true);
-        }
+        ask(&mut tuner, 0..100);
         (0..100).for_each(|key| tuner.remove(print_of(mix(key))));
-        let hits = |tuner: &Tuner| tuner.outcomes[1..].iter().sum::<f32>();
-        (0..100).for_each(|key| tuner.access(print_of(mix(key)), true));
+        ask(&mut tuner, 0..100);
         assert_eq!(hits(&tuner), 0.0);
-        (0..100).for_each(|key| tuner.access(print_of(mix(key)), true));
+        ask(&mut tuner, 0..100);
         assert!(hits(&tuner) > 90.0);
+    }
+
+    #[test]
+    fn a_key_past_its_deadline_is_a_miss_for_every_arm() {
+        let mut tuner = Tuner::new(300);
+        let miss = |tuner: &mut Tuner, deadline| {
+            (0..100).for_each(|key| tuner.miss(Asked { print: print_of(mix(key)), code: 1, deadline }));
+        };
+        tuner.tell_time(5);
+        miss(&mut tuner, 10);
+        tuner.tell_time(10);
+        miss(&mut tuner, 20);
+        assert_eq!(hits(&tuner), 0.0);
+        tuner.tell_time(19);
+        ask(&mut tuner, 0..100);
+        assert!(hits(&tuner) > 90.0);
+        // Who comes in by a hit of the real cache lives as long as newcomers do.
+        ask(&mut tuner, 100..101);
+        tuner.tell_time(20);
+        let before = hits(&tuner);
+        ask(&mut tuner, 100..101);
+        assert!(hits(&tuner) <= before);
+    }
+
+    #[test]
+    fn a_bound_by_weight_holds_fewer_of_the_heavy_ones() {
+        let mut tuner = Tuner::new(300);
+        tuner.resize(300, Some(300 * 8));
+        let heavy = crate::weight::code(32);
+        for key in 0..300 {
+            tuner.hit(print_of(mix(key)), heavy);
+            tuner.miniatures.iter().for_each(Miniature::validate);
+        }
+        for miniature in &mut tuner.miniatures {
+            let held = (0..300).filter(|&key| {
+                let asked = Asked { print: print_of(mix(key)), code: heavy, deadline: u64::MAX };
+                miniature.access(asked, 0)
+            });
+            assert!(held.count() <= 300 / 4);
+        }
     }
 
     #[test]
@@ -200,11 +291,11 @@ mod tests {
         let mut tuner = Tuner::new(1 << 20);
         assert_eq!(tuner.mask(), (1 << 5) - 1);
         tuner.arm = Arm::Duel;
-        tuner.resize(300);
+        tuner.resize(300, None);
         assert_eq!((tuner.mask(), tuner.arm()), (0, Arm::Duel));
-        (0..1_000).for_each(|key| tuner.access(print_of(mix(key)), true));
-        tuner.resize(200);
-        (0..1_000).for_each(|key| tuner.access(print_of(mix(key)), true));
+        ask(&mut tuner, 0..1_000);
+        tuner.resize(200, None);
+        ask(&mut tuner, 0..1_000);
         assert_eq!(tuner.mask(), 0);
     }
 }

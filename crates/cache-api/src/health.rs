@@ -85,6 +85,8 @@ pub struct MasterHealth {
     pub keyspace: Option<u64>,
     /// The slots of a Cluster that it has; null elsewhere.
     pub slots: Option<u64>,
+    /// It refuses writes once it is cut off from its replicas.
+    pub guarded: bool,
 }
 
 /// What a Cluster says about itself.

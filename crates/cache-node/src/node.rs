@@ -138,8 +138,21 @@ pub fn shutdown_on_signals() -> std::io::Result<CancellationToken> {
 /// Looks at the node's health now and then, and logs when it changes.
 async fn watch_health(app: Arc<App>, every: Duration, shutdown: CancellationToken) {
     let mut before = None;
+    let mut unguarded = false;
     loop {
         let health = app.health(false).await;
+        let masters = health.topology.iter().flat_map(|topology| &topology.masters);
+        for master in masters.filter(|master| master.healthy && master.replicas > 0 && !master.guarded) {
+            // Once: it is a setting of the servers.
+            if !std::mem::replace(&mut unguarded, true) {
+                let name = &master.name;
+                warn!(
+                    master = name,
+                    "a master of Redis goes on alone when it is cut off from its replicas: set min-replicas-to-write and \
+                     min-replicas-max-lag there, else a node that sees it alone trusts it without a bound"
+                );
+            }
+        }
         if before.replace(health.status) != Some(health.status) {
             match (health.status, health.error) {
                 (Status::Healthy, _) => info!("healthy"),

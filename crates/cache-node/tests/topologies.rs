@@ -182,7 +182,9 @@ impl Storm {
         }
         until("there is something to be lost", || storm.acked.load(Ordering::Relaxed) > 100).await;
         // The servers end with it.
+        let began = support::stopwatch();
         let _deployment = tokio::task::spawn_blocking(faults).await.expect("the faults happen");
+        println!("the faults took {:?}", began.elapsed());
         live(&caches).await;
         let acked = storm.acked.load(Ordering::Relaxed);
         until("writes are acknowledged again", || storm.acked.load(Ordering::Relaxed) > acked + 100).await;

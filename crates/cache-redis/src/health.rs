@@ -60,6 +60,9 @@ pub struct MasterHealth {
     pub keys: Option<u64>,
     /// Slots of the Cluster that it has.
     pub slots: Option<u64>,
+    /// It refuses writes once it is cut off from its replicas (`min-replicas-to-write` and `min-replicas-max-lag`). One that
+    /// does not is believed for as long as a node sees it alone.
+    pub guarded: bool,
 }
 
 /// What a Cluster says about itself.
@@ -147,27 +150,24 @@ impl RedisStore {
         let partitions = (0..self.dialer.layout.partitions()).collect();
         let name = endpoint.to_string();
         let mut health = MasterHealth { address: Some(name.clone()), name, partitions, ..Default::default() };
-        let mut ask = redis::cmd("INFO");
-        if let Ok(info) = self.control.run_at(&target, "INFO", ask.arg("replication")).await {
-            let lines = reply::text(&info).unwrap_or_default().lines();
-            // `slave0:ip=10.0.0.2,port=6379,state=online,offset=1,lag=0`
-            let replicas = lines.filter(|line| line.starts_with("slave") && line.contains(":ip="));
-            let states: Vec<bool> = replicas.map(|line| line.contains("state=online")).collect();
+        if let Some(look) = self.look(&target).await {
+            let online = look.replicas.iter().filter(|online| **online);
             health.healthy = true;
-            health.replicas = states.len() as u32;
-            health.healthy_replicas = states.iter().filter(|online| **online).count() as u32;
+            health.replicas = look.replicas.len() as u32;
+            health.healthy_replicas = online.count() as u32;
+            health.keys = Some(look.keys);
+            health.guarded = look.guarded;
         }
-        health.keys = self.keys(&target).await;
         health
     }
 
     async fn of_sentinels(&self, sentinels: &Sentinels) -> Result<TopologyHealth, Fault> {
         let link = self.any_sentinel(sentinels).await?;
         let targets: Vec<_> = (0..sentinels.config.masters.len()).map(Target::Master).collect();
-        let keys = join_all(targets.iter().map(|target| self.keys(target))).await;
+        let mut looks = join_all(targets.iter().map(|target| self.look(target))).await;
         let mut masters = Vec::new();
         for (index, name) in sentinels.config.masters.iter().enumerate() {
-            let keys = keys[index];
+            let look = looks[index].take();
             let address = crate::sentinels::where_is(&link, name).await.ok();
             let mut ask = redis::cmd("SENTINEL");
             ask.arg("REPLICAS").arg(name);
@@ -178,12 +178,13 @@ impl RedisStore {
             masters.push(MasterHealth {
                 name: name.clone(),
                 address: address.map(|endpoint| endpoint.to_string()),
-                healthy: keys.is_some(),
+                healthy: look.is_some(),
                 replicas: following.len() as u32,
                 healthy_replicas: following.iter().filter(|follows| **follows).count() as u32,
                 partitions: partitions.collect(),
-                keys,
+                keys: look.as_ref().map(|look| look.keys),
                 slots: None,
+                guarded: look.is_some_and(|look| look.guarded),
             });
         }
         Ok(TopologyHealth { topology: "sentinel", masters, ..Default::default() })
@@ -202,12 +203,12 @@ impl RedisStore {
         };
         let number = |name: &str| field(name).parse().unwrap_or_default();
         let owners: Vec<_> = table.0.iter().filter(|node| node.is_master && node.slots() > 0).collect();
-        let keys = join_all(owners.iter().map(async |node| match &node.endpoint {
-            Some(endpoint) if node.reachable => self.keys(&Target::Node(endpoint.clone())).await,
+        let looks = join_all(owners.iter().map(async |node| match &node.endpoint {
+            Some(endpoint) if node.reachable => self.look(&Target::Node(endpoint.clone())).await,
             _ => None,
         }));
         let mut masters = Vec::new();
-        for (node, keys) in owners.iter().zip(keys.await) {
+        for (node, look) in owners.iter().zip(looks.await) {
             let replicas = || table.0.iter().filter(|other| other.master.as_ref() == Some(&node.id));
             let owns = |partition: &u32| {
                 let owner = table.owner(self.dialer.layout.part(Partition(*partition)).slot);
@@ -216,12 +217,13 @@ impl RedisStore {
             masters.push(MasterHealth {
                 name: node.id.clone(),
                 address: node.endpoint.as_ref().map(Endpoint::to_string),
-                healthy: keys.is_some(),
+                healthy: look.is_some(),
                 replicas: replicas().count() as u32,
                 healthy_replicas: replicas().filter(|replica| replica.reachable).count() as u32,
                 partitions: (0..self.dialer.layout.partitions()).filter(owns).collect(),
-                keys,
+                keys: look.as_ref().map(|look| look.keys),
                 slots: Some(node.slots()),
+                guarded: look.is_some_and(|look| look.guarded),
             });
         }
         let cluster = ClusterHealth {
@@ -243,11 +245,22 @@ impl RedisStore {
         })
     }
 
-    /// How many keys a master has, if it answers soon.
-    async fn keys(&self, master: &Target) -> Option<u64> {
-        let size = redis::cmd("DBSIZE");
-        let answer = timeout(ANSWER_MAX, self.control.run_at(master, "DBSIZE", &size)).await.ok()?;
-        reply::number(&answer.ok()?)
+    /// What a master says, if it says so soon.
+    async fn look(&self, master: &Target) -> Option<Look> {
+        let (size, mut info) = (redis::cmd("DBSIZE"), redis::cmd("INFO"));
+        info.arg("replication");
+        let both = async {
+            let size = self.control.run_at(master, "DBSIZE", &size).await.ok()?;
+            let info = self.control.run_at(master, "INFO", &info).await.ok()?;
+            Some((reply::number(&size)?, reply::text(&info)?.to_owned()))
+        };
+        let (keys, info) = timeout(ANSWER_MAX, both).await.ok()??;
+        // `slave0:ip=10.0.0.2,port=6379,state=online,offset=1,lag=0`
+        let replicas = info.lines().filter(|line| line.starts_with("slave") && line.contains(":ip="));
+        let replicas = replicas.map(|line| line.contains("state=online")).collect();
+        // Told only where both settings are there.
+        let guarded = info.lines().any(|line| line.starts_with("min_slaves_good_slaves:"));
+        Some(Look { keys, replicas, guarded })
     }
 
     /// A connection to a Sentinel that answers.
@@ -284,6 +297,14 @@ impl RedisStore {
         }
         Err(why)
     }
+}
+
+/// What a master says about itself.
+struct Look {
+    keys: u64,
+    /// Whether each of its replicas follows it.
+    replicas: Vec<bool>,
+    guarded: bool,
 }
 
 async fn tell(link: &Link, order: &redis::Cmd) -> Result<(), StoreError> {

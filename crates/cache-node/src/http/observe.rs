@@ -162,6 +162,7 @@ fn topology_health(told: cache_redis::TopologyHealth) -> TopologyHealth {
         partitions: master.partitions.len() as u32,
         keyspace: master.keys,
         slots: master.slots,
+        guarded: master.guarded,
     };
     let cluster = |cluster: cache_redis::ClusterHealth| ClusterHealth {
         state: cluster.state,

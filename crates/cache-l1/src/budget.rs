@@ -99,6 +99,7 @@ impl Budget {
 
     /// Takes room for one entry, from the hand first, or says what is missing. Whatever was taken is in the hand
     /// then.
+    #[inline(always)]
     pub(crate) fn reserve(&self, bytes: u64, hand: &mut Hand) -> Result<(), Pressure> {
         if hand.entries == 0 {
             let fits = |held: usize| held <= self.entries_max || mutated!("l1_entries_unbounded");
@@ -141,6 +142,7 @@ impl Budget {
     }
 
     /// Gives back what is in the hand.
+    #[inline]
     pub(crate) fn give_back(&self, hand: Hand) {
         if hand.entries > 0 {
             self.entries.fetch_sub(hand.entries, Relaxed);

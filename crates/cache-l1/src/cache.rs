@@ -28,13 +28,10 @@ use crate::entry::{Admission, Home, Notes, Parts, overhead_bytes};
 use crate::fence::Present;
 use crate::gate::Gate;
 use crate::listen::Listener;
-use crate::room::Newcomer;
 use crate::shelf::Shelf;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::watch::Watch;
-use crate::{
-    Address, Departed, Facts, Fence, Groups, Hit, Inserted, Left, Meta, Origin, Refusal, Snapshot, Stats,
-};
+use crate::{Address, Facts, Fence, Groups, Hit, Inserted, Left, Meta, Origin, Refusal, Snapshot, Stats};
 
 /// Generations against which loads are fenced; resources share one by chance, which costs a refused insert
 /// now and then.
@@ -330,12 +327,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
     where
         K: Eq,
     {
-        let mut pair = Some((key, value));
-        let mut left = Departed::default();
-        let mut newcomer = Newcomer { pair: &mut pair, meta: &mut meta, at, snapshot, now };
-        let refused = self.store(&mut newcomer, &mut left);
-        self.listener.tell(&left);
-        Inserted { refused, left }
+        self.put(key, value, at, &mut meta, snapshot, now)
     }
 
     /// Takes out what expired, and what flushes and stamps left dead; looks at no more than `budget` entries
@@ -429,7 +421,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
     /// Judges a newcomer. `None`: it is dead.
     #[inline]
     pub(crate) fn admit(&self, at: &Address, meta: &Meta, snapshot: &Snapshot) -> Option<Admission> {
-        self.fence.admit(at.partition(), snapshot.generation, self.own_group, &meta.groups, meta.origin)
+        self.fence.admit(at.partition(), snapshot.generation, self.own_group, &meta.groups, &meta.origin)
     }
 
     /// The epoch of an entry's origin; `None` if a newer one has begun since, so that it is dead.

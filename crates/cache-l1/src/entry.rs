@@ -144,7 +144,7 @@ impl<K, V> Parts<'_, K, V> {
 
 impl Back {
     /// Overhead included.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn bytes<K, V>(&self) -> u64 {
         u64::from(self.weight)
             + overhead_bytes::<K, V>(&self.groups, self.home.is_variant(), self.home.slides())

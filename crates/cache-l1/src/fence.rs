@@ -220,14 +220,14 @@ impl Fence {
 
     /// Judges a newcomer: it is dead as
     /// [`judge`](Self::judge) says, or because the partition was flushed since its snapshot.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn admit(
         &self,
         partition: u32,
         generation: u64,
         own_group: u64,
         groups: &[u64],
-        origin: Origin,
+        origin: &Origin,
     ) -> Option<Admission> {
         let alive = if mutated!("l1_race_insert_after_flush") { u64::MAX } else { generation };
         let seq = if mutated!("l1_race_insert_after_stamp") { u64::MAX } else { origin.seq };
@@ -353,7 +353,7 @@ mod tests {
         assert_eq!((fence.epoch_at(0, 4), fence.epoch_at(0, 5)), (None, Some(8)));
         let old = Origin { epoch: 7, seq: 1 };
         let admit = |generation, origin| {
-            fence.admit(0, generation, 1, &[], origin).map(|admission| (admission.version, admission.stray))
+            fence.admit(0, generation, 1, &[], &origin).map(|admission| (admission.version, admission.stray))
         };
         assert_eq!(admit(5, old), Some((5, true)));
         assert_eq!(admit(5, Origin { epoch: 8, ..old }), Some((5, false)));

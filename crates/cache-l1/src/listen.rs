@@ -26,6 +26,10 @@ impl<K, V> fmt::Debug for Listener<K, V> {
 
 impl<K, V> Listener<K, V> {
     #[inline]
+    pub(crate) fn listens(&self) -> bool {
+        self.0.is_some()
+    }
+
     pub(crate) fn tell<'a>(&self, left: impl IntoIterator<Item = &'a Left<K, V>>)
     where
         K: 'a,

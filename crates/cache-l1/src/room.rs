@@ -5,6 +5,8 @@
 //! other shard gives; its lock is taken only after this one's was let go, hence everything is checked again
 //! afterwards.
 
+use std::mem::ManuallyDrop;
+
 use cache_policy::Policy;
 
 use crate::budget::{Hand, Pressure};
@@ -12,7 +14,7 @@ use crate::cache::{L1, Shard};
 use crate::entry::{Admission, overhead_bytes};
 use crate::shelf::Shelf;
 use crate::sync::{Ordering::Relaxed, yield_now};
-use crate::{Address, Cause, Departed, Left, Meta, Refusal, Snapshot};
+use crate::{Address, Cause, Departed, Inserted, Left, Meta, Refusal, Snapshot};
 
 /// Entries an insert looks at to get rid of expired ones, wanted or not.
 const STEPS_PER_INSERT: usize = 4;
@@ -95,37 +97,123 @@ impl<K, V, P> Shard<K, V, P> {
 }
 
 impl<K: Eq, V, P: Policy> L1<K, V, P> {
-    /// Stores the entry, or says why not. What leaves is accounted for and put into `departed`.
+    /// Stores the entry, or says why not.
+    ///
+    /// The usual newcomer first: nothing is due, no value of the key is there, no pool is asked, and it takes the place of
+    /// one at most. What
+    /// leaves stays in registers then. Written to memory for others to add to, it would be read back before it has arrived
+    /// there, behind all that misses the caches.
     #[inline(always)]
-    pub(crate) fn store(
+    pub(crate) fn put(
         &self,
-        newcomer: &mut Newcomer<'_, K, V>,
-        departed: &mut Departed<K, V>,
-    ) -> Option<Refusal> {
-        let shard = self.shard(newcomer.at.resource());
-        let mut own_only = self.shards.len() == 1;
-        let (mut claimed, mut patience) = (0, PATIENCE);
+        key: K,
+        value: V,
+        at: &Address,
+        meta: &mut Meta,
+        snapshot: &Snapshot,
+        now: u64,
+    ) -> Inserted<K, V> {
+        let bytes =
+            u64::from(meta.weight) + overhead_bytes::<K, V>(&meta.groups, at.is_variant(), meta.idle > 0);
+        let shard = self.shard(at.resource());
+        let mut shelf = shard.shelf.write();
+        // Not dropped if something panics below, as for that it would have to lie in memory.
+        let mut first = ManuallyDrop::new(None);
+        if shelf.is_quiet(now)
+            && now < meta.hard_expiry
+            && bytes <= self.budget.heaviest()
+            && self.budget.portion().is_none()
+            && self.moved(at, snapshot).is_none()
+            && let Some(admission) = self.admit(at, meta, snapshot)
+            && shelf.find(at.hash(), |held| *held == key).is_none()
+            && !mutated!("l1_race_insert_checked_unlocked")
+        {
+            let mut hand = Hand::default();
+            let fits = match self.budget.reserve(bytes, &mut hand) {
+                Ok(()) => true,
+                Err(pressure) if self.shards.len() == 1 || self.has_its_share(&shelf, pressure) => {
+                    first = ManuallyDrop::new(shelf.evict());
+                    if let Some(victim) = &*first {
+                        hand.add(victim.bytes);
+                    }
+                    first.is_some() && self.budget.reserve(bytes, &mut hand).is_ok()
+                }
+                Err(_) => false,
+            };
+            if fits {
+                shelf.put((key, value), at, meta, admission, bytes, now);
+                shelf.tally.inserted();
+                shard.publish(&shelf);
+                self.budget.give_back(hand);
+                drop(shelf);
+                if self.listener.listens() {
+                    return self.tell(Departed::of(ManuallyDrop::into_inner(first)));
+                }
+                return Inserted { refused: None, left: Departed::of(ManuallyDrop::into_inner(first)) };
+            }
+            shard.publish(&shelf);
+            self.budget.give_back(hand);
+        }
+        drop(shelf);
+        self.put_slowly((key, value), at, meta, snapshot, now, Departed::of(ManuallyDrop::into_inner(first)))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn tell(&self, left: Departed<K, V>) -> Inserted<K, V> {
+        self.listener.tell(&left);
+        Inserted { refused: None, left }
+    }
+
+    /// The whole insert. What is in `left` left already.
+    #[cold]
+    #[inline(never)]
+    fn put_slowly(
+        &self,
+        pair: (K, V),
+        at: &Address,
+        meta: &mut Meta,
+        snapshot: &Snapshot,
+        now: u64,
+        mut left: Departed<K, V>,
+    ) -> Inserted<K, V> {
+        let mut newcomer = Newcomer { pair: &mut Some(pair), meta, at, snapshot, now };
+        let refused = self.store(&mut newcomer, &mut left);
+        self.listener.tell(&left);
+        Inserted { refused, left }
+    }
+
+    /// What leaves is accounted for and put into `departed`.
+    fn store(&self, newcomer: &mut Newcomer<'_, K, V>, departed: &mut Departed<K, V>) -> Option<Refusal> {
         if mutated!("l1_race_insert_checked_unlocked")
             && let Some(refusal) = self.moved(newcomer.at, newcomer.snapshot)
         {
             return Some(refusal);
         }
+        let shard = self.shard(newcomer.at.resource());
+        let asks = Asks { own_only: self.shards.len() == 1, claims: true };
+        let mut claimed = 0;
+        match self.turn(shard, newcomer, asks, &mut claimed, departed) {
+            Attempt::Stored => None,
+            Attempt::Refused(refusal) => Some(refusal),
+            attempt => self.store_with_help(shard, newcomer, attempt, claimed, departed),
+        }
+    }
+
+    /// Goes on where the shard alone had no room.
+    #[cold]
+    fn store_with_help(
+        &self,
+        shard: &Shard<K, V, P>,
+        newcomer: &mut Newcomer<'_, K, V>,
+        mut attempt: Attempt,
+        mut claimed: u64,
+        departed: &mut Departed<K, V>,
+    ) -> Option<Refusal> {
+        let mut asks = Asks { own_only: self.shards.len() == 1, claims: true };
+        let mut patience = PATIENCE;
         let claims = if self.budget.portion().is_some() { 2 * PATIENCE } else { 0 };
         for _ in 0..2 * self.shards.len() + SPARE_ROUNDS + claims {
-            let attempt = {
-                let mut shelf = shard.shelf.write();
-                let mut leaving = Leaving { departed: &mut *departed, hand: Hand::with_claimed(claimed) };
-                let asks = Asks { own_only, claims: patience > 0 };
-                let attempt = self.attempt(&mut shelf, newcomer, asks, &mut leaving);
-                match attempt {
-                    Attempt::Stored => shelf.tally.inserted(),
-                    Attempt::Refused(refusal) => shelf.tally.refused(refusal),
-                    Attempt::Elsewhere(_) | Attempt::Claim => claimed = leaving.hand.take_claimed(),
-                }
-                shard.publish(&shelf);
-                self.budget.give_back(leaving.hand);
-                attempt
-            };
             match attempt {
                 Attempt::Stored => return None,
                 Attempt::Refused(refusal) => return Some(refusal),
@@ -136,18 +224,48 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
                     if given == 0 {
                         // What it may have is on its way, or nobody can give it.
                         patience -= 1;
+                        asks.claims = patience > 0;
                         yield_now();
                     }
                 }
                 Attempt::Elsewhere(pressure) => {
                     let bytes = newcomer.bytes();
-                    own_only = !self.make_room_elsewhere(shard, pressure, bytes, newcomer.now, departed);
+                    asks.own_only = !self.make_room_elsewhere(shard, pressure, bytes, newcomer.now, departed);
                 }
             }
+            attempt = self.turn(shard, newcomer, asks, &mut claimed, departed);
+        }
+        match attempt {
+            Attempt::Stored => return None,
+            Attempt::Refused(refusal) => return Some(refusal),
+            Attempt::Elsewhere(_) | Attempt::Claim => {}
         }
         self.budget.give_back(Hand::with_claimed(claimed));
         shard.shelf.write().tally.refused(Refusal::NoRoom);
         Some(Refusal::NoRoom)
+    }
+
+    /// One attempt under the shard's lock.
+    #[inline(always)]
+    fn turn(
+        &self,
+        shard: &Shard<K, V, P>,
+        newcomer: &mut Newcomer<'_, K, V>,
+        asks: Asks,
+        claimed: &mut u64,
+        departed: &mut Departed<K, V>,
+    ) -> Attempt {
+        let mut shelf = shard.shelf.write();
+        let mut leaving = Leaving { departed, hand: Hand::with_claimed(*claimed) };
+        let attempt = self.attempt(&mut shelf, newcomer, asks, &mut leaving);
+        match attempt {
+            Attempt::Stored => shelf.tally.inserted(),
+            Attempt::Refused(refusal) => shelf.tally.refused(refusal),
+            Attempt::Elsewhere(_) | Attempt::Claim => *claimed = leaving.hand.take_claimed(),
+        }
+        shard.publish(&shelf);
+        self.budget.give_back(leaving.hand);
+        attempt
     }
 
     #[inline(always)]

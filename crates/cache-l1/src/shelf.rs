@@ -24,6 +24,9 @@ pub(crate) struct Shelf<K, V, P> {
     free: Vec<u32>,
     policy: P,
     wheel: Wheel,
+    /// A slot that became free and is still on the wheel, at or before the given time: who takes it next needs not be
+    /// filed anew if it expires no earlier.
+    filed: Option<(u32, u64)>,
     index: Index,
     /// (slot, epoch) of entries that came with another epoch than the fence knew: hardly any.
     strays: HashTable<(u32, u64)>,
@@ -52,6 +55,7 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
             free: Vec::new(),
             policy,
             wheel: Wheel::new(expected),
+            filed: None,
             index: Index::default(),
             strays: HashTable::new(),
             sliding: Sliding::default(),
@@ -158,9 +162,28 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         if admission.stray {
             self.strays.insert_unique(spread(slot), (slot, meta.origin.epoch), |stray| spread(stray.0));
         }
-        self.wheel.schedule(slot, deadline);
+        match self.filed {
+            // Comes up too early, and is filed where it belongs then.
+            Some((filed, before)) if filed == slot && before <= deadline && deadline != u64::MAX => {
+                self.filed = None;
+            }
+            _ => self.schedule(slot, deadline),
+        }
         let weight = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.policy.inserted(slot, Newcomer { hash, weight, deadline });
+    }
+
+    #[inline(never)]
+    fn schedule(&mut self, slot: u32, deadline: u64) {
+        self.unfile();
+        self.wheel.schedule(slot, deadline);
+    }
+
+    /// Takes the free slot that is still on the wheel off it.
+    fn unfile(&mut self) {
+        if let Some((slot, _)) = self.filed.take() {
+            self.wheel.cancel(slot);
+        }
     }
 
     /// For an entry that bears a passed expiry: its hard one if it is a sliding one and lives, and then it lives on.
@@ -204,15 +227,25 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         left
     }
 
+    /// Whether nothing expired for certain.
+    #[inline]
+    pub(crate) fn is_quiet(&self, now: u64) -> bool {
+        self.wheel.is_quiet(now)
+    }
+
     /// Takes out one entry whose hard expiry is at or before `now`; looks at no more than `steps` entries.
     #[inline]
     pub(crate) fn expire(&mut self, now: u64, steps: &mut usize) -> Option<Left<K, V>> {
         if self.wheel.is_quiet(now) {
             return None;
         }
+        self.unfile();
         let (fronts, sliding) = (&self.fronts, &self.sliding);
         let slot = self.wheel.due(now, steps, |slot| deadline_of(fronts, sliding, slot))?;
-        self.take(slot, Cause::Expired)
+        let hash = self.backs.get(slot as usize)?.hash;
+        let left = self.unlink(slot, Cause::Expired)?;
+        self.policy.expired(slot, hash, now);
+        Some(left)
     }
 
     /// Takes out one entry that is dead by flush or stamp. One walk over the slots follows each change of the
@@ -264,10 +297,8 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
     fn unlink(&mut self, slot: u32, cause: Cause) -> Option<Left<K, V>> {
         let front = self.fronts.take(slot)?;
         let back = &mut self.backs[slot as usize];
-        let (hash, bytes, variant) = (back.hash, back.bytes::<K, V>(), back.home.is_variant());
-        if back.home.slides() {
-            self.sliding.remove(slot);
-        }
+        let (hash, bytes) = (back.hash, back.bytes::<K, V>());
+        let (variant, slides) = (back.home.is_variant(), back.home.slides());
         back.groups = Groups::default();
         if let Ok(place) = self.table.find_entry(hash, |&other| other == slot) {
             place.remove();
@@ -280,7 +311,15 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         {
             stray.remove();
         }
-        self.wheel.cancel(slot);
+        if slides {
+            self.sliding.remove(slot);
+            self.wheel.cancel(slot);
+        } else if front.hard_expiry() != u64::MAX {
+            let before = std::mem::replace(&mut self.filed, Some((slot, front.hard_expiry())));
+            if let Some((before, _)) = before {
+                self.wheel.cancel(before);
+            }
+        }
         self.bytes -= bytes;
         self.tally.left(cause);
         self.free.push(slot);
@@ -325,9 +364,16 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         );
         assert_eq!(self.index.validate(), variants, "index: count");
         assert_eq!(self.sliding.len(), slides, "sliding: count");
-        let deadline =
-            |slot| (deadline_of(&self.fronts, &self.sliding, slot), self.sliding.get(slot).is_some());
-        assert_eq!(self.wheel.validate(deadline), mortal, "wheel: count");
+        let deadline = |slot| match self.filed {
+            Some((filed, before)) if filed == slot => before,
+            _ => deadline_of(&self.fronts, &self.sliding, slot),
+        };
+        let filed = usize::from(self.filed.is_some());
+        assert!(
+            self.filed.is_none_or(|(slot, _)| self.get(slot).is_none()),
+            "wheel: a slot filed for the next is taken"
+        );
+        assert_eq!(self.wheel.validate(deadline), mortal + filed, "wheel: count");
         assert_eq!(self.strays.len(), strays, "strays: count");
         assert_eq!(self.policy.residents(), count, "policy: count of residents");
         assert_eq!(self.bytes, bytes, "bytes: sum");

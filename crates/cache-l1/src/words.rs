@@ -228,6 +228,11 @@ pub struct Departed<K, V> {
 
 impl<K, V> Departed<K, V> {
     #[inline(always)]
+    pub(crate) fn of(first: Option<Left<K, V>>) -> Self {
+        Self { first, others: Vec::new() }
+    }
+
+    #[inline(always)]
     pub(crate) fn push(&mut self, left: Left<K, V>) {
         if self.first.is_none() {
             self.first = Some(left);

@@ -28,6 +28,7 @@ impl Sieve {
         Self { queue: List::new(capacity_hint), visited: Vec::with_capacity(capacity_hint), hand: NIL }
     }
 
+    #[inline]
     fn leave(&mut self, slot: u32) {
         if !self.queue.contains(slot) {
             return;
@@ -51,6 +52,7 @@ impl Policy for Sieve {
         false
     }
 
+    #[inline]
     fn inserted(&mut self, slot: u32, _newcomer: Newcomer) {
         self.leave(slot);
         let index = slot as usize;
@@ -61,10 +63,12 @@ impl Policy for Sieve {
         self.queue.push_head(slot);
     }
 
+    #[inline]
     fn removed(&mut self, slot: u32, _hash: u64) {
         self.leave(slot);
     }
 
+    #[inline]
     fn evict(&mut self, _hash_of: &dyn Fn(u32) -> u64) -> Option<u32> {
         if self.queue.len() == 0 {
             return None;

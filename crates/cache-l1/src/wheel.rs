@@ -146,8 +146,8 @@ impl Wheel {
         self.links.get(slot as usize).is_some_and(|link| link.prev != IDLE)
     }
 
-    /// Panics if the structure is broken; the answer is the number of scheduled slots. `deadline_of` also tells whether
-    /// the deadline may have been moved to later.
+    /// Panics if the structure is broken; the answer is the number of scheduled slots. A deadline may have been moved to
+    /// later, so a slot may lie in a bucket that begins before.
     pub(crate) fn validate(&self, deadline_of: impl Fn(u32) -> u64) -> usize {
         let mut count = 0;
         for bucket in 0..LEVELS * BUCKETS {

@@ -14,6 +14,8 @@ use bb8_redis::redis::{self, PushInfo, PushKind, Value};
 use bytes::Bytes;
 use cache_bus::{Hint, HintStream};
 use cache_events::Partition;
+use futures_util::future::try_join_all;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -38,13 +40,49 @@ pub(crate) struct Listening {
     _tasks: JoinSet<()>,
 }
 
+/// One that is being opened.
+pub(crate) struct Opening {
+    begun: oneshot::Receiver<Result<(), Fault>>,
+    listening: Listening,
+}
+
+/// Where one waits that nobody waits for: who asked had no more time. To several masters there is more to be done than
+/// one asks for at a time, so what was done is not thrown away.
+#[derive(Default)]
+pub(crate) struct Left(Mutex<Option<Opening>>);
+
+impl Left {
+    /// Goes on with what was left, or begins. When this returns at least one master has confirmed all its channels, and
+    /// every other one has done so, has failed, or takes longer than a control command may. If it is dropped before,
+    /// the next call goes on from there.
+    pub(crate) async fn open(&self, dialer: &Arc<Dialer>) -> Result<Listening, Fault> {
+        struct Held<'a>(&'a Left, Option<Opening>);
+        impl Drop for Held<'_> {
+            fn drop(&mut self) {
+                *self.0.0.lock() = self.1.take();
+            }
+        }
+        let opening = self.0.lock().take().unwrap_or_else(|| Listening::begin(dialer));
+        let mut held = Held(self, Some(opening));
+        let begun = match &mut held.1 {
+            Some(opening) => (&mut opening.begun).await,
+            None => return Err(Fault::NotDone("nobody listens".into())),
+        };
+        let opening = held.1.take();
+        let begun = begun.unwrap_or_else(|_| Err(Fault::NotDone("nobody listens".into())));
+        match (begun, opening) {
+            (Ok(()), Some(opening)) => Ok(opening.listening),
+            (Err(fault), _) => Err(fault),
+            (Ok(()), None) => Err(Fault::NotDone("nobody listens".into())),
+        }
+    }
+}
+
 impl Listening {
-    /// Opens it. When this returns at least one master has confirmed all its channels, and every other one has done so,
-    /// has failed, or takes longer than a control command may.
-    pub(crate) async fn open(dialer: &Arc<Dialer>) -> Result<Self, Fault> {
+    fn begin(dialer: &Arc<Dialer>) -> Opening {
         let (push, hints) = mpsc::channel(dialer.config.hints_max);
         let overflowed = Arc::new(AtomicBool::new(false));
-        let (begun, begins) = oneshot::channel();
+        let (begin, begun) = oneshot::channel();
         let ears = Ears {
             dialer: dialer.clone(),
             push,
@@ -52,12 +90,11 @@ impl Listening {
             open: BTreeMap::new(),
             opening: JoinSet::new(),
             called: HashSet::new(),
-            begun: Some(begun),
+            begun: Some(begin),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(ears.keep());
-        let begun = begins.await.unwrap_or_else(|_| Err(Fault::NotDone("nobody listens".into())));
-        begun.map(|()| Self { hints, overflowed, closed: false, _tasks: tasks })
+        Opening { begun, listening: Self { hints, overflowed, closed: false, _tasks: tasks } }
     }
 }
 
@@ -112,7 +149,7 @@ impl Ears {
         let first = sleep(self.dialer.config.control_timeout.mul_f64(0.75));
         tokio::pin!(first);
         let mut last = Fault::NotDone("no master is known".into());
-        let mut retry = false;
+        let (mut retry, mut late) = (false, false);
         loop {
             let owners = self.dialer.slots.as_ref().map(|slots| slots.owners());
             let wanted = self.wanted();
@@ -124,7 +161,8 @@ impl Ears {
                 self.call(&wanted, &end);
             }
             let missing = wanted.iter().any(|(target, partitions)| !self.hears(target, partitions));
-            if self.begun.is_some() && self.called.is_empty() && !wanted.is_empty() {
+            let all_tried = self.called.is_empty() && !wanted.is_empty();
+            if self.begun.is_some() && (all_tried || late && (!self.open.is_empty() || wanted.is_empty())) {
                 self.begin(&last);
             }
             if self.begun.is_none() && self.open.is_empty() && self.called.is_empty() {
@@ -164,12 +202,7 @@ impl Ears {
                     }
                 }
                 () = changed => {}
-                () = &mut first, if self.begun.is_some() => {
-                    if self.open.is_empty() {
-                        last = Fault::NotDone("no master answers".into());
-                    }
-                    self.begin(&last);
-                }
+                () = &mut first, if !late => late = true,
                 () = sleep(RETRY), if missing => {}
             }
         }
@@ -267,14 +300,14 @@ async fn open(
             let channels: Vec<&str> = partitions.iter().map(channel).collect();
             return link.connection().subscribe(channels).await.map_err(|error| Fault::of_connecting(&error));
         }
-        for partition in &partitions {
+        // Each by itself, since they are of different slots, and all at once.
+        let each = partitions.iter().map(async |partition| {
             dialer.greet(&link, *partition, false).await?;
-            // One by one: they are of different slots.
             let mut subscribe = redis::cmd("SSUBSCRIBE");
             subscribe.arg(channel(partition));
-            link.send(&subscribe).await.map_err(|error| Fault::of_connecting(&error))?;
-        }
-        Ok(())
+            link.send(&subscribe).await.map_err(|error| Fault::of_connecting(&error))
+        });
+        try_join_all(each).await.map(drop)
     };
     let wait = dialer.config.connect_timeout;
     let subscribed = timeout(wait, subscribing).await;

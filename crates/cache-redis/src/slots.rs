@@ -24,6 +24,8 @@ const ANSWER_MAX: Duration = Duration::from_millis(400);
 const PAUSE: Duration = Duration::from_millis(100);
 /// The table is asked for so often although nobody missed anything.
 const REFRESH: Duration = Duration::from_secs(10);
+/// And so often while a partition has no master.
+const REFRESH_INCOMPLETE: Duration = Duration::from_millis(250);
 
 pub(crate) struct Slots {
     seeds: Vec<Endpoint>,
@@ -156,7 +158,9 @@ pub(crate) async fn keep(dialer: Arc<Dialer>) {
             slots.know_not(why);
         }
         sleep(PAUSE).await;
-        let _ = timeout(REFRESH, slots.wanted.notified()).await;
+        let complete = slots.owners().iter().all(Option::is_some);
+        let rest = if complete { REFRESH } else { REFRESH_INCOMPLETE };
+        let _ = timeout(rest, slots.wanted.notified()).await;
     }
 }
 

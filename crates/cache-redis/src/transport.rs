@@ -11,7 +11,7 @@ use crate::config::{ConfigError, RedisConfig};
 use crate::dial::Dialer;
 use crate::fault::Fault;
 use crate::fleet::Fleet;
-use crate::listening::Listening;
+use crate::listening::Left;
 use crate::reply;
 use crate::subscription::Subscription;
 use crate::topology::Topology;
@@ -25,6 +25,7 @@ pub struct RedisTransport {
     dialer: Arc<Dialer>,
     control: Fleet,
     watch: Arc<Watch>,
+    left: Left,
 }
 
 impl RedisTransport {
@@ -36,7 +37,7 @@ impl RedisTransport {
         let (dialer, watch) = (Arc::new(Dialer::new(config)?), Arc::<Watch>::default());
         let (each, timeout) = (dialer.config.control_connections, dialer.config.control_timeout);
         let control = Fleet::new(dialer.clone(), watch.clone(), each, timeout);
-        Ok(Self { dialer, control, watch })
+        Ok(Self { dialer, control, watch, left: Left::default() })
     }
 }
 
@@ -61,7 +62,7 @@ impl Transport for RedisTransport {
             return Ok(Box::new(Subscription::open(&self.dialer).await?));
         }
         self.watch.begin(&self.dialer);
-        Ok(Box::new(Listening::open(&self.dialer).await?))
+        Ok(Box::new(self.left.open(&self.dialer).await?))
     }
 
     async fn sync(

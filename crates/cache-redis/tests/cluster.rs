@@ -9,7 +9,7 @@ use std::time::Duration;
 use cache_bus::{Hint, HintStream, Missed, Transport};
 use cache_events::{Key, Namespace, Partition, Pattern, Position, Version};
 use cache_l2::{Invalidation, Lease, Store, StoreError};
-use cache_redis::{RedisConfig, RedisStore, RedisTransport};
+use cache_redis::{Pem, RedisConfig, RedisStore, RedisTransport, TlsConfig};
 use cache_testkit::{RedisCluster, Reply};
 use support::*;
 
@@ -266,4 +266,45 @@ async fn another_number_of_partitions_is_fenced_off() {
     let other = RedisStore::new(RedisConfig { partitions: 2 * PARTITIONS, ..brisk(&cluster) }).unwrap();
     let error = other.ready().await.unwrap_err();
     assert!(matches!(&error, StoreError::Fenced { message } if message.contains("partitions=12")), "{error}");
+}
+
+#[tokio::test]
+async fn every_node_is_spoken_to_with_certificates_of_both_sides() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = certificates(folder.path());
+    let cluster = RedisCluster::start_tls(files.clone());
+    let [cert, key, ca] = files.map(Pem::File);
+    let tls = TlsConfig { ca: Some(ca), client: Some((cert, key)), ..Default::default() };
+    let with = |tls: TlsConfig| RedisConfig { tls: Some(tls), ..brisk(&cluster) };
+    let store = RedisStore::new(with(tls.clone())).unwrap();
+    let transport = RedisTransport::new(with(tls.clone())).unwrap();
+    store.ready().await.unwrap();
+    let mut hints = transport.subscribe().await.unwrap();
+    for partition in partitions() {
+        let at = event_in(&store, partition).await.unwrap();
+        assert_eq!(heard(&mut *hints, partition).await, at);
+    }
+    // A slot that moves is found at the port that speaks TLS.
+    let (_, slot, from) = place(&cluster, P0);
+    cluster.move_slot(slot, (from + 1) % 3);
+    heard_again(&store, &mut *hints, P0).await;
+    let nameless = RedisStore::new(with(TlsConfig { client: None, ..tls })).unwrap();
+    assert!(matches!(nameless.ready().await, Err(StoreError::Unavailable { .. })));
+}
+
+#[tokio::test]
+async fn a_master_that_hangs_is_left_when_the_others_have_replaced_it() {
+    let cluster = RedisCluster::start();
+    let (store, transport) = parts(&cluster);
+    let before = event_in(&store, P0).await.unwrap();
+    let mut hints = transport.subscribe().await.unwrap();
+    let (_, _, owner) = place(&cluster, P0);
+    cluster.nodes[owner].pause();
+    let after = eventually(async || event_in(&store, P0).await).await;
+    assert!(after.epoch > before.epoch);
+    heard_again(&store, &mut *hints, P0).await;
+    // Awake again, it is a replica and takes no part.
+    cluster.nodes[owner].resume();
+    let next = eventually(async || event_in(&store, P0).await).await;
+    assert_eq!(next.epoch, after.epoch);
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use crate::redis_replicated::REPLICATING;
 use crate::redis_server::{RedisServer, RedisServerOptions, free_ports};
@@ -33,8 +34,22 @@ impl RedisCluster {
     /// # Panics
     /// As [`RedisServer::start`].
     pub fn start_with(masters: usize, replicas: usize, args: &[&str]) -> Self {
+        Self::start_as(masters, replicas, args, None)
+    }
+
+    /// Starts three masters that speak TLS to each other and demand it of clients with certificates, with these PEM
+    /// files: certificate, key, CA. Their plain ports are for [`RedisServer::command`].
+    ///
+    /// # Panics
+    /// As [`RedisServer::start`].
+    pub fn start_tls(files: [PathBuf; 3]) -> Self {
+        let args = ["--tls-cluster", "yes", "--tls-replication", "yes", "--tls-auth-clients", "yes"];
+        Self::start_as(3, 0, &args, Some(files))
+    }
+
+    fn start_as(masters: usize, replicas: usize, args: &[&str], tls: Option<[PathBuf; 3]>) -> Self {
         let count = masters * (1 + replicas);
-        let cluster = start(|| Self::try_start(count, masters, args));
+        let cluster = start(|| Self::try_start(count, masters, args, tls.as_ref()));
         until("the cluster is up", || {
             let running = cluster.nodes.iter().all(|node| {
                 let told = node.command(&["CLUSTER", "INFO"]).text();
@@ -48,15 +63,23 @@ impl RedisCluster {
         cluster
     }
 
-    fn try_start(count: usize, masters: usize, args: &[&str]) -> Result<Self, String> {
-        let ports = free_ports(2 * count);
-        let (ports, bus_ports) = ports.split_at(count);
+    fn try_start(
+        count: usize,
+        masters: usize,
+        args: &[&str],
+        tls: Option<&[PathBuf; 3]>,
+    ) -> Result<Self, String> {
+        let ports = free_ports(3 * count);
+        let (ports, others) = ports.split_at(count);
+        let (bus_ports, tls_ports) = others.split_at(count);
+        let told_ports = if tls.is_some() { tls_ports } else { ports };
         let nodes = (0..count).map(|own| {
             let mut file = String::new();
             for node in 0..count {
                 let myself = if node == own { "myself," } else { "" };
                 // Writing to a String does not fail.
-                let _ = write!(file, "{} 127.0.0.1:{}@{} {myself}", id(node), ports[node], bus_ports[node]);
+                let (port, bus_port) = (told_ports[node], bus_ports[node]);
+                let _ = write!(file, "{} 127.0.0.1:{port}@{bus_port} {myself}", id(node));
                 let epoch = node % masters + 1;
                 let _ = if node < masters {
                     let slots = share(node, masters);
@@ -83,16 +106,22 @@ impl RedisCluster {
             all.push(bus_ports[own].to_string());
             all.extend(REPLICATING.iter().chain(args).map(|arg| (*arg).to_owned()));
             let files = vec![("nodes.conf".to_owned(), file)];
-            let port = Some(ports[own]);
-            RedisServer::try_start_with(RedisServerOptions { args: all, files, port, ..Default::default() })
+            let (port, tls_port) = (Some(ports[own]), Some(tls_ports[own]));
+            let tls = tls.cloned();
+            let options = RedisServerOptions { args: all, files, port, tls, tls_port, ..Default::default() };
+            RedisServer::try_start_with(options)
         });
         Ok(Self { nodes: nodes.collect::<Result<_, _>>()?, masters })
     }
 
-    /// `redis-cluster://` URL of the nodes that were started as masters.
+    /// `redis-cluster://` (or `rediss-cluster://`) URL of the nodes that were started as masters.
     pub fn url(&self) -> String {
-        let nodes: Vec<_> = self.nodes[..self.masters].iter().map(|node| node.addr().to_string()).collect();
-        format!("redis-cluster://{}", nodes.join(","))
+        let masters = &self.nodes[..self.masters];
+        let tls: Vec<_> = masters.iter().filter_map(RedisServer::tls_addr).collect();
+        let scheme = if tls.is_empty() { "redis" } else { "rediss" };
+        let addresses = if tls.is_empty() { masters.iter().map(RedisServer::addr).collect() } else { tls };
+        let nodes: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        format!("{scheme}-cluster://{}", nodes.join(","))
     }
 
     /// Which node has a slot, as a running node knows it.
@@ -164,7 +193,9 @@ impl RedisCluster {
 
     /// Moves one key of a slot that is being moved.
     pub fn move_key(&self, from: usize, to: usize, key: &str) {
-        let port = self.nodes[to].addr().port().to_string();
+        // With TLS in the cluster nodes speak it to each other here as well.
+        let to = &self.nodes[to];
+        let port = to.tls_addr().unwrap_or_else(|| to.addr()).port().to_string();
         self.nodes[from].command(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]);
     }
 

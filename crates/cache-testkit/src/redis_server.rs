@@ -27,6 +27,8 @@ pub struct RedisServerOptions {
     pub tls: Option<[PathBuf; 3]>,
     /// Listen here; `None` = on a free port.
     pub port: Option<u16>,
+    /// Serve TLS here; `None` = on a free port.
+    pub tls_port: Option<u16>,
     /// Files that are put into its folder before the start: name and content.
     pub files: Vec<(String, String)>,
     /// Run as Sentinel, with the file `sentinel.conf` among `files`.
@@ -76,7 +78,7 @@ impl RedisServer {
         for (name, content) in &options.files {
             std::fs::write(folder.path().join(name), content).expect("a file in a folder of ours");
         }
-        let tls_port = options.tls.as_ref().map(|_| free_port());
+        let tls_port = options.tls.as_ref().map(|_| options.tls_port.unwrap_or_else(free_port));
         let fixed = options.port;
         let port = fixed.unwrap_or_else(free_port);
         let mut server = Self { options, folder, port, tls_port, running: None };

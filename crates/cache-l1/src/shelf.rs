@@ -315,7 +315,7 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
             self.sliding.remove(slot);
             self.wheel.cancel(slot);
         } else if front.hard_expiry() != u64::MAX {
-            let before = std::mem::replace(&mut self.filed, Some((slot, front.hard_expiry())));
+            let before = self.filed.replace((slot, front.hard_expiry()));
             if let Some((before, _)) = before {
                 self.wheel.cancel(before);
             }

@@ -4,6 +4,9 @@
 pub const CACHE_TTL: &str = "cache-ttl";
 /// Request: tags of a written value, separated by commas; bytes that mean something else are percent-encoded.
 pub const CACHE_TAGS: &str = "cache-tags";
+/// Request: how fresh the answer must be: `any`, `at-most=2s`, `at-least=<token>` (of [`CACHE_TOKEN`]), `latest`, or
+/// `bounded`, which is what no header means.
+pub const CACHE_FRESHNESS: &str = "cache-freshness";
 /// Answer: the tier that answered: `l1`, `l2` or `source`.
 pub const CACHE_TIER: &str = "x-cache-tier";
 /// Answer: how long ago, in milliseconds, it was last known that no acknowledged change is missing. Absent where

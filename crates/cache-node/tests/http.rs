@@ -159,6 +159,24 @@ fn a_wish_for_a_ttl_is_granted() {
 }
 
 #[test]
+fn a_wish_for_freshness_is_met_or_refused() {
+    let node = node();
+    let token =
+        node.client.put("/cache/session/s", &json!(1)).header("x-cache-token").expect("one").to_owned();
+    let read = |wish: &str| node.client.ask("GET", "/cache/session/s", &[("cache-freshness", wish)], None);
+    for wish in ["any", "bounded", "at-most=2s", &format!("at-least={token}")] {
+        let read = read(wish);
+        assert_eq!((read.status, read.header("x-cache-tier")), (200, Some("l1")), "{wish}");
+    }
+    assert_eq!(read("latest").header("x-cache-tier"), Some("l2"));
+    for wish in ["at-most=2", "at-least=nonsense", "newest"] {
+        let refused = read(wish);
+        assert_eq!((refused.status, refused.field()), (400, "cache-freshness"), "{wish}");
+        assert!(refused.error().contains("at-most=2s"), "{refused:?}");
+    }
+}
+
+#[test]
 fn a_value_of_the_wrong_type_is_refused_with_its_field() {
     let node = node();
     let mut level = json!({"gpu_type": "h", "region": "r", "best_price": 1, "levels": [{"price_per_hour": 1}], "last_updated": 1});

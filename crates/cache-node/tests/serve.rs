@@ -213,3 +213,23 @@ fn what_the_caller_must_mend_is_told_with_exit_code_2() {
         assert!(!stderr.contains("hunter2") && !stderr.contains("panicked"), "{stderr}");
     }
 }
+
+#[test]
+fn the_token_of_a_write_makes_every_other_process_show_it_at_once() {
+    let redis = RedisServer::start();
+    let nodes = three(&redis);
+    let path = "/cache/session/s?user=7";
+    for round in 0..100 {
+        let written = nodes[0].client.put(path, &json!(round));
+        let token = written.header("x-cache-token").expect("a token").to_owned();
+        for node in &nodes[1..] {
+            // No waiting: the hint may still be on its way.
+            let asked = [("cache-freshness", format!("at-least={token}"))];
+            let asked: Vec<(&str, &str)> = asked.iter().map(|(name, wish)| (*name, wish.as_str())).collect();
+            let read = node.client.ask("GET", path, &asked, None);
+            assert_eq!((read.status, read.body), (200, json!(round)));
+            let latest = node.client.ask("GET", path, &[("cache-freshness", "latest")], None);
+            assert_eq!((latest.body.clone(), latest.header("x-cache-tier")), (json!(round), Some("l2")));
+        }
+    }
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 use cache_events::{Position, Tag, Version, WriteToken};
 
 use crate::acknowledge::Acknowledge;
+use crate::freshness::Freshness;
 
 /// Where an answer came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,8 +93,10 @@ impl Tiers {
 }
 
 /// Wishes of one read.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ReadOptions {
+    /// How fresh the answer must be.
+    pub freshness: Freshness,
     /// Other tiers than the namespace's.
     pub tiers: Option<Tiers>,
     /// Another hard TTL for a value that this call loads.

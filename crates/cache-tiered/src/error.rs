@@ -6,6 +6,8 @@ use std::time::Duration;
 use cache_events::{NameError, Namespace, wire::WireError};
 use cache_l2::{SealError, StoreError};
 
+use crate::freshness::Freshness;
+
 /// What a loader may fail with.
 pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -42,6 +44,16 @@ pub enum ReadError {
     Degraded {
         /// The namespace.
         namespace: Namespace,
+    },
+    /// The answer cannot be as fresh as was asked for: loading it took longer than it may be old.
+    #[error("no answer for {key} is as fresh as {asked}: it was read from the source {age_ms} ms ago")]
+    NotFresh {
+        /// The key.
+        key: String,
+        /// What was asked for.
+        asked: Freshness,
+        /// Milliseconds since it was read from the source.
+        age_ms: u64,
     },
     /// The key is of another namespace than the handle.
     #[error(transparent)]

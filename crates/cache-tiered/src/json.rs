@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::answer::{Answer, PutOutcome, ReadOptions, WriteOptions, Written};
 use crate::core::Core;
 use crate::error::{ReadError, WriteError, WrongNamespace};
+use crate::freshness::Freshness;
 use crate::settings::NamespaceSettings;
 use crate::space::{Cacheable, Space};
 use crate::stats::NamespaceStats;
@@ -50,6 +51,10 @@ impl<V: Cacheable> JsonSpace for Space<V> {
     ) -> Result<Option<Answer<Value>>, ReadError> {
         let answer = match self.resident(core, key, options) {
             Some(answer) => Some(answer),
+            None if options.freshness != Freshness::Bounded => {
+                self.fail_if_degraded(core, key)?;
+                self.find_fresh(core, key, options, core.clock.now()).await
+            }
             None => {
                 self.fail_if_degraded(core, key)?;
                 let proven = self.proven(core, key);

@@ -55,35 +55,61 @@ impl<V: Cacheable> Space<V> {
         F: Future<Output = Result<Loaded<V>, SourceError>> + Send + 'static,
     {
         let at = self.address(key);
+        let asked = core.clock.now();
+        // Whether what L2 or another caller's load brings is of use: it may be older than what is asked for.
+        let mut shared = match self.prepare(core, key, options, asked).await {
+            Ok(answer) => return Ok(answer),
+            Err(shared) => shared,
+        };
+        let judged = |proven: u64, found: Found<V>| {
+            let answer = self.answer(core, proven, found);
+            if self.meets(&answer, &options.freshness, asked, core.clock.now()) {
+                return Ok(answer);
+            }
+            let asked = options.freshness.clone();
+            Err(ReadError::NotFresh { key: key.to_string(), asked, age_ms: answer.age_ms })
+        };
         loop {
             let proven = self.proven(core, key);
-            let under_way = self.loads.find(key, at.hash(), &self.flight_fence(&at));
-            let waiter = match under_way {
-                Some(waiter) => waiter,
+            let own = if shared { 0 } else { fastrand::u64(1..) };
+            let fence = || self.flight_fence(&at).own(own);
+            let flown = match self.loads.find(key, at.hash(), &fence()) {
+                Some(waiter) => waiter.landed().await,
                 None => {
-                    if let Some(found) = self.find_in_l2(core, key, options).await {
-                        return Ok(self.answer(core, proven, found));
-                    }
-                    match self.loads.join(key, at.hash(), self.flight_fence(&at)) {
-                        Role::Wait(waiter) => waiter,
-                        Role::Lead(lead) => {
-                            let waiter = lead.waiter();
-                            let (space, task_core) = (self.clone(), core.clone());
-                            let (task_key, options) = (key.clone(), *options);
-                            core.spawn(async move {
-                                let load =
-                                    Load { space: &space, core: &task_core, key: &task_key, at, options };
-                                load.fly(lead, loader).await;
-                            });
-                            // The leader answers even when the loader panics; only a runtime that shuts down drops it.
-                            let flown = waiter.landed().await.ok_or(ReadError::Stopped)?;
-                            return flown.map(|found| self.answer(core, proven, found));
-                        }
+                    let in_l2 = if shared { self.find_in_l2(core, key, options).await } else { None };
+                    match in_l2 {
+                        Some(found) => Some(Ok(found)),
+                        None => match self.loads.join(key, at.hash(), fence()) {
+                            Role::Wait(waiter) => waiter.landed().await,
+                            Role::Lead(lead) => {
+                                let waiter = lead.waiter();
+                                let (space, task_core) = (self.clone(), core.clone());
+                                let (key, options) = (key.clone(), options.clone());
+                                core.spawn(async move {
+                                    let load = Load {
+                                        space: &space,
+                                        core: &task_core,
+                                        key: &key,
+                                        at,
+                                        options,
+                                        shared,
+                                    };
+                                    load.fly(lead, loader).await;
+                                });
+                                // The leader answers even when the loader panics; only a runtime that shuts down drops
+                                // it.
+                                let flown = waiter.landed().await.ok_or(ReadError::Stopped)?;
+                                return flown.and_then(|found| judged(proven, found));
+                            }
+                        },
                     }
                 }
             };
-            if let Some(flown) = waiter.landed().await {
-                return flown.map(|found| self.answer(core, proven, found));
+            match flown.map(|flown| flown.and_then(|found| judged(proven, found))) {
+                Some(Err(ReadError::NotFresh { .. })) if shared => shared = false,
+                Some(done) => return done,
+                // Its leader was dropped.
+                None => {}
             }
         }
     }
@@ -96,6 +122,8 @@ struct Load<'a, V> {
     key: &'a Key,
     at: Address,
     options: ReadOptions,
+    /// Whether what L2 has is of use.
+    shared: bool,
 }
 
 impl<V: Cacheable> Load<'_, V> {
@@ -110,7 +138,7 @@ impl<V: Cacheable> Load<'_, V> {
         // flight is older still, so whatever is applied from here on refuses the insert.
         let cursor = self.core.cursor(partition);
         let token = Core::lease_token();
-        let right = if tiers.l2() && self.space.l2_usable(self.core, partition) {
+        let right = if tiers.l2() && self.shared && self.space.l2_usable(self.core, partition) {
             self.ask(token, partition, cursor).await
         } else {
             Right::Local { at: cursor }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cache_events::{Key, Partition, Position, Version};
-use cache_l1::{Address, Facts};
+use cache_l1::Address;
 
 use crate::answer::{Answer, ReadOptions, Tier};
 use crate::core::Core;
@@ -24,13 +24,26 @@ impl<V: Cacheable> Space<V> {
     /// way to memory stalls the processor.
     #[inline(always)]
     pub(crate) fn resident(&self, core: &Core, key: &Key, options: &ReadOptions) -> Option<Answer<V>> {
+        self.resident_since(core, key, options, None)
+    }
+
+    /// [`resident`](Self::resident) for a read that began at `asked` and has fetched a proof since.
+    #[inline(always)]
+    pub(crate) fn resident_since(
+        &self,
+        core: &Core,
+        key: &Key,
+        options: &ReadOptions,
+        asked: Option<u64>,
+    ) -> Option<Answer<V>> {
         let sample = self.counters.read();
         if options.tiers.unwrap_or(self.settings.tiers).l1() {
             let at = self.address(key);
             let now = core.clock.now();
             let partition = Partition(at.partition());
             let hit = self.l1.get_with(key, &at, now, |value, facts| {
-                let (lag_ms, stale) = self.trusted(core, partition, facts, now)?;
+                let (lag_ms, stale) =
+                    self.trusted(core, partition, facts, &options.freshness, (asked, now))?;
                 Some((value.clone(), *facts, lag_ms, stale))
             });
             if let Some((value, facts, lag_ms, stale)) = hit {
@@ -50,32 +63,6 @@ impl<V: Cacheable> Space<V> {
         }
         count(&self.counters.l1_misses);
         None
-    }
-
-    /// Judges a hit by the age of this node's knowledge: how old that is, and whether it is beyond the bound. `None`
-    /// where nothing beyond may be served. Runs under the lock of a shard of L1.
-    #[inline]
-    fn trusted(&self, core: &Core, partition: Partition, facts: &Facts, now: u64) -> Option<(u64, bool)> {
-        let age_ms = now.saturating_sub(facts.born);
-        if !self.settings.event_driven {
-            return Some((age_ms, false));
-        }
-        let lag_ms = core.unproven_for(partition, facts.load_start, now);
-        let stale = lag_ms > self.bound_ms;
-        if stale && !self.may_serve_stale(age_ms) {
-            return None;
-        }
-        Some((lag_ms, stale))
-    }
-
-    #[cold]
-    fn may_serve_stale(&self, age_ms: u64) -> bool {
-        let Degraded::BoundedStale(max) = self.settings.degraded else { return false };
-        let served = u128::from(age_ms) <= max.as_millis();
-        if served {
-            count(&self.counters.stale_served);
-        }
-        served
     }
 
     /// An error where L1 had no answer, freshness cannot be proven, and the namespace is set to fail then.

@@ -29,6 +29,15 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cacheable for V {}
 pub(crate) struct FlightFence {
     pub(crate) snapshot: Snapshot,
     stamps: u64,
+    /// Nobody else's, for a flight that nobody may share.
+    own: u64,
+}
+
+impl FlightFence {
+    /// The same fence for a flight of one's own; zero is everybody's.
+    pub(crate) fn own(self, own: u64) -> Self {
+        Self { own, ..self }
+    }
 }
 
 /// A value on its way to a caller and into L1. Times are this node's logical milliseconds.
@@ -134,7 +143,7 @@ impl<V: Cacheable> Space<V> {
     pub(crate) fn flight_fence(&self, at: &Address) -> FlightFence {
         // The version of the stamps first: a stamp between the two reads makes a fence that nobody else has.
         let stamps = self.fence.version();
-        FlightFence { snapshot: self.l1.snapshot(at), stamps }
+        FlightFence { snapshot: self.l1.snapshot(at), stamps, own: 0 }
     }
 
     /// Puts what was found into L1 unless a fence has moved since the snapshot; `idle` is the caller's wish. What leaves

@@ -11,6 +11,7 @@ use crate::answer::{Answer, Loaded, PutOutcome, ReadOptions, WriteOptions, Writt
 use crate::core::Core;
 use crate::error::{ReadError, SourceError, WriteError, WrongNamespace};
 use crate::event_draft::EventDraft;
+use crate::freshness::Freshness;
 use crate::json::JsonSpace;
 use crate::receive::LocalSpace;
 use crate::settings::NamespaceSettings;
@@ -166,7 +167,8 @@ impl<V: Cacheable> TypedCache<V> {
         self.below_l1(key, &ReadOptions::default()).await
     }
 
-    /// [`get`](Self::get) with wishes.
+    /// [`get`](Self::get) with wishes. Where the [freshness](ReadOptions::freshness) that is asked for cannot be proven,
+    /// that is a miss.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -179,6 +181,10 @@ impl<V: Cacheable> TypedCache<V> {
 
     async fn below_l1(&self, key: &Key, options: &ReadOptions) -> Result<Option<Answer<V>>, ReadError> {
         self.missed(key)?;
+        if options.freshness != Freshness::Bounded {
+            let asked = self.core.clock.now();
+            return Ok(Box::pin(self.space.find_fresh(&self.core, key, options, asked)).await);
+        }
         // Boxed, so that a hit does not carry the room for a miss.
         let proven = self.space.proven(&self.core, key);
         let found = Box::pin(self.space.find_in_l2(&self.core, key, options)).await;
@@ -211,10 +217,12 @@ impl<V: Cacheable> TypedCache<V> {
         self.get_or_load_with(key, &ReadOptions::default(), loader).await
     }
 
-    /// [`get_or_load`](Self::get_or_load) with wishes.
+    /// [`get_or_load`](Self::get_or_load) with wishes. Where the [freshness](ReadOptions::freshness) that is asked for
+    /// cannot be proven, the source is asked.
     ///
     /// # Errors
-    /// As [`get_or_load`](Self::get_or_load).
+    /// As [`get_or_load`](Self::get_or_load), and [`ReadError::NotFresh`] if the load itself took longer than the answer
+    /// may be old.
     pub async fn get_or_load_with<L, F>(
         &self,
         key: &Key,
@@ -229,6 +237,7 @@ impl<V: Cacheable> TypedCache<V> {
             return Ok(answer);
         }
         self.missed(key)?;
+        // Boxed like the rest of a miss.
         Box::pin(self.space.read_through(&self.core, key, options, loader)).await
     }
 

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use cache_api::headers;
 use cache_events::Scope;
-use cache_tiered::{Answer, ReadOptions, WriteOptions, Written};
+use cache_tiered::{Answer, Freshness, ReadOptions, WriteOptions, Written};
 use serde_json::Value;
 
 use super::problem::Problem;
@@ -29,10 +29,17 @@ pub(crate) async fn read(
     let (cache_type, resource) = checked(place)?;
     let plan = app.cache_type(&cache_type)?;
     let key = request::key(&plan.settings.namespace, &resource, query.as_deref())?;
-    let options = ReadOptions { ttl: request::ttl(&headers)?, ..ReadOptions::default() };
+    let options = ReadOptions {
+        freshness: request::freshness(&headers)?,
+        ttl: request::ttl(&headers)?,
+        ..ReadOptions::default()
+    };
     let miss = |why: &str| Problem::new(StatusCode::NOT_FOUND, format!("{why}: {key}"));
     let Some(answer) = app.json(&plan.settings.namespace)?.get(&key, &options).await? else {
-        return Err(miss("nothing is cached under this key"));
+        return Err(miss(match options.freshness {
+            Freshness::Bounded | Freshness::Any => "nothing is cached under this key",
+            _ => "nothing that is known to be as fresh as asked for is cached under this key",
+        }));
     };
     let mut response = match &answer.value {
         Some(value) => Json(&**value).into_response(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderValue};
 use cache_api::headers;
 use cache_events::{Key, Namespace, Tag};
+use cache_tiered::{Freshness, FreshnessError};
 use percent_encoding::percent_decode_str;
 
 use super::problem::Problem;
@@ -40,6 +41,15 @@ pub(crate) fn ttl(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
     parsed.map(Some).ok_or_else(|| {
         Problem::bad(headers::CACHE_TTL, format!("{value:?} is not a duration of at least 1 ms"))
             .cure("give a number with a unit, such as 30s, 5m or 1h 30m")
+    })
+}
+
+/// How fresh the answer must be.
+pub(crate) fn freshness(headers: &HeaderMap) -> Result<Freshness, Problem> {
+    let Some(value) = single(headers, headers::CACHE_FRESHNESS)? else { return Ok(Freshness::Bounded) };
+    value.parse().map_err(|error: FreshnessError| {
+        Problem::bad(headers::CACHE_FRESHNESS, error.to_string())
+            .cure("leave it out for what the cache type promises")
     })
 }
 

@@ -382,4 +382,26 @@ mod tests {
         assert!((1_700..=2_000).contains(&entries_max), "{entries_max}");
         assert!(family.shared.mask.load(Relaxed) < mask);
     }
+
+    /// A hundred keys; one leaves the cache by `leave`; then all come again. Says how many of these were hits in
+    /// miniatures.
+    fn hits_after(leave: impl Fn(&mut Auto, u32, u64)) -> f32 {
+        let mut policy = Auto::new(300);
+        let hash = |slot: u32| mix(u64::from(slot) + 1);
+        for deadline in [10, 20] {
+            for slot in 0..100 {
+                policy.inserted(slot, Newcomer { hash: hash(slot), weight: 1, deadline });
+            }
+            leave(&mut policy, 0, hash(0));
+        }
+        policy.tend();
+        policy.shared.tuner.lock().expect("sound").hits()
+    }
+
+    #[test]
+    fn what_expires_in_the_cache_is_past_in_the_miniatures() {
+        assert_eq!(hits_after(|policy, slot, hash| policy.expired(slot, hash, 10)), 0.0);
+        let hits = hits_after(|policy, slot, hash| policy.removed(slot, hash));
+        assert!((90.0..=99.0).contains(&hits), "removed, and nobody knows how late it is: {hits}");
+    }
 }

@@ -207,6 +207,12 @@ impl Tuner {
         (self.promised, self.kept) = (self.promised * MEMORY, self.kept * MEMORY);
     }
 
+    /// How often any arm had a hit, of late.
+    #[cfg(test)]
+    pub(super) fn hits(&self) -> f32 {
+        self.outcomes[1..].iter().sum()
+    }
+
     /// How often the one had a hit and the other had not.
     fn hits_without(&self, one: Arm, other: Arm) -> f32 {
         let has = |hits: usize, arm: Arm| (hits >> (arm as usize)) & 1 == 1;
@@ -230,20 +236,15 @@ mod tests {
         keys.for_each(|key| tuner.hit(print_of(mix(key)), 1));
     }
 
-    /// How often any arm had a hit, of late.
-    fn hits(tuner: &Tuner) -> f32 {
-        tuner.outcomes[1..].iter().sum()
-    }
-
     #[test]
     fn a_removed_key_is_a_miss_for_every_arm() {
         let mut tuner = Tuner::new(300);
         ask(&mut tuner, 0..100);
         (0..100).for_each(|key| tuner.remove(print_of(mix(key))));
         ask(&mut tuner, 0..100);
-        assert_eq!(hits(&tuner), 0.0);
+        assert_eq!(tuner.hits(), 0.0);
         ask(&mut tuner, 0..100);
-        assert!(hits(&tuner) > 90.0);
+        assert!(tuner.hits() > 90.0);
     }
 
     #[test]
@@ -256,16 +257,16 @@ mod tests {
         miss(&mut tuner, 10);
         tuner.tell_time(10);
         miss(&mut tuner, 20);
-        assert_eq!(hits(&tuner), 0.0);
+        assert_eq!(tuner.hits(), 0.0);
         tuner.tell_time(19);
         ask(&mut tuner, 0..100);
-        assert!(hits(&tuner) > 90.0);
+        assert!(tuner.hits() > 90.0);
         // Who comes in by a hit of the real cache lives as long as newcomers do.
         ask(&mut tuner, 100..101);
         tuner.tell_time(20);
-        let before = hits(&tuner);
+        let before = tuner.hits();
         ask(&mut tuner, 100..101);
-        assert!(hits(&tuner) <= before);
+        assert!(tuner.hits() <= before);
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl Curve {
         let place = self.order.append(hash);
         match self.last.insert(hash, place) {
             Some(before) => {
-                let between = self.order.between(before, place);
+                let between = self.order.since(before);
                 self.order.remove(before);
                 // The key itself takes room as well.
                 let distance = (between + 1) as f64 / self.rate();
@@ -187,13 +187,15 @@ struct Order {
     keys: Vec<Option<u64>>,
     /// Sums of keys that are there, as Fenwick had them.
     sums: Vec<u32>,
+    /// Keys that are there.
+    there: u32,
     places: usize,
 }
 
 impl Order {
     fn new(keys_max: usize) -> Self {
         let places = 2 * (keys_max + 2);
-        Self { keys: Vec::with_capacity(places), sums: vec![0; places + 1], places }
+        Self { keys: Vec::with_capacity(places), sums: vec![0; places + 1], there: 0, places }
     }
 
     fn is_full(&self) -> bool {
@@ -203,19 +205,21 @@ impl Order {
     fn append(&mut self, key: u64) -> u32 {
         let place = self.keys.len();
         self.keys.push(Some(key));
+        self.there += 1;
         self.add(place, 1);
         place as u32
     }
 
     fn remove(&mut self, place: u32) {
         if self.keys[place as usize].take().is_some() {
+            self.there -= 1;
             self.add(place as usize, u32::MAX);
         }
     }
 
-    /// Keys strictly between two places.
-    fn between(&self, before: u32, place: u32) -> u32 {
-        self.below(place as usize).wrapping_sub(self.below(before as usize + 1))
+    /// Keys strictly between a place and the last one.
+    fn since(&self, before: u32) -> u32 {
+        (self.there - 1).wrapping_sub(self.below(before as usize + 1))
     }
 
     fn add(&mut self, place: usize, delta: u32) {
@@ -239,6 +243,7 @@ impl Order {
     fn compact(&mut self, mut moved: impl FnMut(u64, u32)) {
         let keys = std::mem::take(&mut self.keys);
         self.sums.fill(0);
+        self.there = 0;
         self.keys.reserve(self.places);
         for key in keys.into_iter().flatten() {
             let place = self.append(key);

@@ -5,6 +5,8 @@
     reason = "a global allocator can only be implemented so; it passes everything on to the system's"
 )]
 
+mod support;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -50,6 +52,7 @@ fn reading_allocates_nothing() {
         let fence = Arc::new(Fence::new(1));
         let config = Config { entries_max: 10_000, bytes_max: u64::MAX, shards: None, own_group: 99 };
         let l1: L1<Arc<str>, Arc<Vec<u8>>> = L1::new(config, fence.clone(), |hint| build(kind, hint));
+        let l1 = support::checked(l1);
         let at = |number: u64| Address::bare(mix(number + 1), 0);
         let keys: Vec<Arc<str>> = (0..10_000).map(|number| format!("gpu-{number}").into()).collect();
         for (number, key) in (0..).zip(&keys) {

@@ -104,6 +104,7 @@ fn everything(shards: usize) {
         .all(|&count| count > 0),
         "every way out was taken: {stats:?}"
     );
+    tier.validate();
     drop(tier);
     assert_eq!(alive.load(SeqCst), 0);
 }

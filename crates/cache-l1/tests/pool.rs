@@ -130,6 +130,14 @@ fn nobody_is_asked_in_vain_for_what_was_never_opened_to_claims() {
     assert_eq!((closed.bytes(), other.bytes()), (9_000, 1_000), "it takes from itself then");
 }
 
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
 /// Three that insert all they can beside one that wants no more than its share.
 #[test]
 fn an_owner_is_never_starved_and_the_bound_holds_at_every_moment() {
@@ -153,6 +161,8 @@ fn an_owner_is_never_starved_and_the_bound_holds_at_every_moment() {
                 std::thread::yield_now();
             }
         });
+        // Stops the others even if an assertion below fails.
+        let _stop = Stop(&done);
         let mut rng = Rng::new(9);
         for round in 0..300 {
             for key in 0..90 {
@@ -165,7 +175,6 @@ fn an_owner_is_never_starved_and_the_bound_holds_at_every_moment() {
                 owner.invalidate_key(&key, &at(key), Origin::MAX);
             }
         }
-        done.store(true, SeqCst);
     });
     validate(&pool, &[&owner, &greedy[0], &greedy[1], &greedy[2]]);
 }

@@ -1,17 +1,20 @@
 //! Sliding expiry: an entry lives on while it is asked for, and not beyond its hard expiry.
 
+mod support;
+
 use std::sync::Arc;
 
 use cache_l1::{Address, Cause, Config, Fence, L1, Meta, Origin};
 use cache_policy::contract::mix;
-use cache_policy::{PolicyKind, build};
+use cache_policy::{Policy, PolicyKind, build};
+use support::{Checked, checked};
 
 type Tier = L1<u64, u64>;
 
-fn tier() -> (Tier, Arc<Fence>) {
+fn tier() -> (Checked<u64, u64, Box<dyn Policy>>, Arc<Fence>) {
     let fence = Arc::new(Fence::new(1));
     let config = Config { entries_max: 1_000, bytes_max: u64::MAX, shards: Some(1), own_group: 99 };
-    (L1::new(config, fence.clone(), |hint| build(PolicyKind::Sieve, hint)), fence)
+    (checked(L1::new(config, fence.clone(), |hint| build(PolicyKind::Sieve, hint))), fence)
 }
 
 fn at(key: u64) -> Address {

@@ -18,6 +18,9 @@
 //! assert_eq!(store.partitions(), transport.partitions());
 //! ```
 
+#[macro_use]
+mod mutation;
+
 mod config;
 mod expiring;
 mod groups;

@@ -137,7 +137,8 @@ impl Shard {
         now: Now,
         out: &Outlets,
     ) -> bool {
-        if self.leases.get(key, now.tick) != Some(&Right::Lease(token, self.position.epoch)) {
+        let held = self.leases.get(key, now.tick) == Some(&Right::Lease(token, self.position.epoch));
+        if !held && !mutated!("embedded_fill_without_lease") {
             return false;
         }
         self.leases.remove(key);
@@ -280,6 +281,7 @@ impl Shard {
         } else {
             match self.log.after(at.seq, max as usize) {
                 Some(entries) => Missed::Entries(entries),
+                None if mutated!("embedded_trim_unnoticed") => Missed::Entries(Vec::new()),
                 None => Missed::Gap(self.groups.table()),
             }
         };
@@ -331,7 +333,8 @@ impl Shard {
         self.leases.expire(now.tick, EXPIRED_PER_STEP);
         self.resources.expire(now.tick, EXPIRED_PER_STEP);
         self.floors.expire(now.tick, EXPIRED_PER_STEP);
-        if at > self.position { self.bump(at.epoch, "future_cursor", now, out) } else { Ok(()) }
+        let lost = at > self.position && !mutated!("embedded_future_cursor_ignored");
+        if lost { self.bump(at.epoch, "future_cursor", now, out) } else { Ok(()) }
     }
 
     /// Begins a new epoch, above the old one, the caller's and the clock. Records of the old one are dead and leave their
@@ -408,7 +411,7 @@ impl Shard {
         }
         let removed = self.records.remove(key).and_then(|record| version_of(&record));
         let floor = floor.max(removed.unwrap_or_default());
-        if floor > Version::NONE {
+        if floor > Version::NONE && !mutated!("embedded_floor_forgotten") {
             stamp(&mut self.floors, key, floor, keep, at, now);
         }
     }

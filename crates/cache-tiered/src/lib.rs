@@ -6,6 +6,9 @@
 //! load never puts back what an invalidation removed.
 
 mod acknowledge;
+#[macro_use]
+mod mutation;
+
 mod answer;
 mod cache;
 mod coarse_clock;

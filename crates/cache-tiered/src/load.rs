@@ -266,6 +266,9 @@ impl<V: Cacheable> Load<'_, V> {
         let now = self.core.clock.now();
         let took = now.saturating_sub(load_start);
         let (origin, server_now) = match right {
+            Right::Fill { server_ms, .. } if mutated!("epoch_at_fill") => {
+                (self.core.cursor(Partition(self.at.partition())), server_ms + took)
+            }
             Right::Fill { head, server_ms } => (head, server_ms + took),
             Right::Local { at } => (at, self.core.server_now()),
             Right::Value(_) | Right::Nothing => (Position::ZERO, self.core.server_now()),

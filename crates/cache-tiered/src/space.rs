@@ -216,23 +216,23 @@ impl<V: Cacheable> Space<V> {
             }
         };
         let head = opened.head;
-        if head.origin.epoch != live_epoch {
+        if head.origin.epoch != live_epoch && !mutated!("dead_epoch_taken") {
             return None;
         }
         // One of a later epoch, which this node may not have adopted yet, says as much: it took the place of the last one of
         // the record's epoch.
-        if stamp.is_some_and(|stamp| stamp > head.origin) {
+        if stamp.is_some_and(|stamp| stamp > head.origin) && !mutated!("resource_stamp_ignored") {
             return None;
         }
         let partition = self.partition(key).0;
-        if self.fence.stamped_after(partition, &[self.group.id()], head.origin.seq)
-            || self.fence.stamped_after(partition, &head.groups, head.origin.seq)
-        {
+        let stamped = self.fence.stamped_after(partition, &[self.group.id()], head.origin.seq)
+            || self.fence.stamped_after(partition, &head.groups, head.origin.seq);
+        if stamped && !mutated!("group_stamp_ignored") {
             return None;
         }
         // The stamps must be those of the record's epoch. This node's own flush replaces them before the bus has adopted the
         // epoch that it began. Asked last: whoever sees the old epoch here has seen all of its stamps.
-        if self.fence.epoch(partition) != live_epoch {
+        if self.fence.epoch(partition) != live_epoch && !mutated!("stamps_of_another_epoch") {
             return None;
         }
         let remaining = head.hard_expiry.checked_sub(server_now).filter(|&left| left > 0)?;

@@ -84,7 +84,7 @@ impl Core {
             self.acknowledged(partition, position, level).await.map(|()| position)
         };
         let outcome = self.until_acked(attempt).await;
-        if outcome.is_err() {
+        if outcome.is_err() && !mutated!("outbox_forgets") {
             self.outbox.push(part);
             self.outbox_filled.notify_one();
         }
@@ -215,10 +215,13 @@ impl<V: Cacheable> Space<V> {
         // all the same, or they would keep what they have.
         let announce = || async {
             let append = Append { at: core.cursor(partition), payload: payload.clone(), public: None };
-            core.store.invalidate(partition, &cache_l2::Invalidation::default(), append).await
+            let position =
+                core.store.invalidate(partition, &cache_l2::Invalidation::default(), append).await?;
+            core.acknowledged(partition, position, options.acknowledge).await.map(|()| position)
         };
         let done = match core.until_acked(attempt).await {
             Ok(Some(position)) => Ok((position, true)),
+            Ok(None) if mutated!("outdated_untold") => return Ok(PutOutcome::Outdated),
             Ok(None) => core.until_acked(announce).await.map(|position| (position, false)),
             Err(error) => Err(error),
         };

@@ -3,6 +3,7 @@
 
 mod mutations;
 mod redis_server;
+mod schedules;
 mod steps;
 mod tidy;
 
@@ -59,6 +60,20 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Runs schedules of many nodes with faults, each from its seed; `--help` tells its options.
+    #[command(disable_help_flag = true)]
+    Sim {
+        /// For example `--seeds 1000`, or `--seed 42 --trace`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Explores the model of the protocol in every order of steps; `--help` tells its options.
+    #[command(disable_help_flag = true)]
+    Model {
+        /// For example `--large`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Takes guards out of the protocol and of L1, one by one: tests must notice.
     Mutations {
         /// Only guards whose name contains this.
@@ -107,6 +122,8 @@ fn run(task: Task) -> Result<ExitCode> {
             vec![Step::command("benchmarks", command)]
         }
         Task::Simulate { args } => return simulate(&args)?.run_as_is(),
+        Task::Sim { args } => return schedules::program("sim", &args)?.run_as_is(),
+        Task::Model { args } => return schedules::program("model", &args)?.run_as_is(),
         Task::Mutations { only, package, short } => {
             let done = mutations::run(only.as_deref(), package.as_deref(), short);
             return done.map(|()| ExitCode::SUCCESS);
@@ -131,6 +148,8 @@ fn ci() -> Vec<Step> {
         redis_step(),
         unit_tests("tests", &[], &[]),
         doc_tests(&[]),
+        schedules::step("schedules with faults", "sim", &["--seeds", "1000"]),
+        schedules::step("model of the protocol", "model", &[]),
         Step::inner(
             "mutations, short",
             "cargo xtask mutations --short -p cache-l1 (and -p cache-bus)",

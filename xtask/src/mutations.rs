@@ -16,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use cargo_metadata::Message;
 
+use crate::schedules::Schedules;
 use crate::steps;
 
 /// A run of tests without a guard that lasts longer counts as found: something waits for ever.
@@ -56,6 +57,15 @@ pub(crate) fn run(only: Option<&str>, package: Option<&str>, short: bool) -> Res
             );
         }
     }
+    // The short form asks those alone that have to find a guard.
+    let schedules = match !short && guards.values().any(|package| Schedules::know(package)) {
+        true => Some(Schedules::build(TESTS)?),
+        false => None,
+    };
+    if let Some(schedules) = &schedules {
+        let found = schedules.find("")?;
+        ensure!(found.is_none(), "a schedule goes wrong with all guards in place: mend that first");
+    }
     for suites in suites.values_mut() {
         // What is quick is asked first.
         suites.tests.sort_by_key(|suite| suite.takes);
@@ -66,6 +76,16 @@ pub(crate) fn run(only: Option<&str>, package: Option<&str>, short: bool) -> Res
         let suites = &suites[package];
         let must_explore = guard.contains("race");
         let mut found = false;
+        if let Some(schedules) = schedules.as_ref().filter(|_| Schedules::know(package)) {
+            let schedule = schedules.find(guard)?;
+            let took = schedule.as_ref().map_or(0.0, |found| found.took.as_secs_f64());
+            let verdict = match &schedule {
+                Some(found) => format!("simulation, in {} schedules", found.schedules),
+                None => "no simulation".to_owned(),
+            };
+            println!("{package:<10} {guard:<34} {verdict:<60} {took:>5.1} s");
+            found = schedule.is_some() && !must_explore;
+        }
         for (kind, suite) in [("test", &suites.tests), ("exploration", &suites.explorations)] {
             let of_races = kind == "exploration";
             // Each guard has one place where it has to be found; the other is asked where there is time.

@@ -1,0 +1,217 @@
+//! What must hold, whatever happens.
+//!
+//! - **The bound**: an answer that is not flagged is not older than what was acknowledged D(1 + ρ) plus the clock's grain
+//!   before the read began.
+//! - **I1**: no answer is older than what was acknowledged at the instant as of which it claims to be fresh (its lag).
+//!   This is sharper than the bound: freshness is proven anew twice a second.
+//! - **I2**: no record of the live epoch that a node would take is older than what was acknowledged.
+//! - **Nothing from the future**: no answer is newer than the source.
+//! - **Positions** of a node never go back, and no epoch belongs to two incarnations of the server.
+//! - **Handlers** hear of an event, or that they may have missed some.
+//! - **Liveness**, asked at the end: all nodes are live and answer what the source says.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
+
+use cache_events::{Group, Key, Partition, Position, Version};
+use cache_l2::{BincodeCodec, RecordFormat, fingerprint};
+use cache_tiered::staleness::StalenessChecker;
+use cache_tiered::{Answer, Tier};
+use parking_lot::Mutex;
+
+use crate::plan::Plan;
+use crate::server::Server;
+use crate::source::{Source, Style, Value};
+
+/// D, in milliseconds.
+pub(crate) const BOUND_MS: u64 = 2_000;
+/// Messages and clocks count whole milliseconds.
+const ROUNDING_MS: u64 = 2;
+
+/// A broken promise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// When, in milliseconds of the schedule.
+    pub at_ms: u64,
+    /// Which, and what was seen.
+    pub what: String,
+}
+
+fn bound_of(plan: &Plan) -> u64 {
+    BOUND_MS + BOUND_MS / 1_000 + plan.grain + ROUNDING_MS
+}
+
+/// The node that is judged: its number and its life.
+type Who = (usize, u64);
+
+/// Watches a schedule.
+pub(crate) struct Judge {
+    pub(crate) source: Source,
+    checker: StalenessChecker,
+    versioned: Mutex<Versioned>,
+    grain: u64,
+    bound: u64,
+    format: RecordFormat,
+    acked: Mutex<HashMap<Key, Version, BuildHasherDefault<DefaultHasher>>>,
+    positions: Mutex<HashMap<(Who, Partition), Position, BuildHasherDefault<DefaultHasher>>>,
+    violations: Mutex<Vec<Violation>>,
+}
+
+/// What was acknowledged of versioned puts. Where the store has lost data, it has lost the versions that it held, and a
+/// put that is late may bring an older one: from then on only what was written later counts.
+struct Versioned {
+    checker: StalenessChecker,
+    lost_at: Option<u64>,
+}
+
+/// One read, as its caller saw it.
+pub(crate) struct Read<'a> {
+    pub(crate) node: &'a str,
+    pub(crate) row: usize,
+    pub(crate) began: u64,
+    pub(crate) answered: u64,
+}
+
+impl Judge {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let mut format = RecordFormat::new(fingerprint(std::any::type_name::<Value>(), 1));
+        format.compress_above = None;
+        Self {
+            source: Source::new(),
+            checker: StalenessChecker::new(bound_of(plan)),
+            versioned: Mutex::new(Versioned {
+                checker: StalenessChecker::new(bound_of(plan)),
+                lost_at: None,
+            }),
+            bound: bound_of(plan),
+            grain: plan.grain,
+            format,
+            acked: Mutex::default(),
+            positions: Mutex::default(),
+            violations: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn violated(&self, at_ms: u64, what: String) {
+        self.violations.lock().push(Violation { at_ms, what });
+    }
+
+    pub(crate) fn take_violations(&self) -> Vec<Violation> {
+        std::mem::take(&mut *self.violations.lock())
+    }
+
+    pub(crate) fn is_clean(&self) -> bool {
+        self.violations.lock().is_empty()
+    }
+
+    /// The store has lost data.
+    pub(crate) fn data_lost(&self, now: u64) {
+        *self.versioned.lock() = Versioned { checker: StalenessChecker::new(self.bound), lost_at: Some(now) };
+        let mut acked = self.acked.lock();
+        acked.retain(|key, _| key.namespace().as_str() != Style::Versioned.name());
+    }
+
+    /// Whether the store ever lost data.
+    pub(crate) fn has_lost_data(&self) -> bool {
+        self.versioned.lock().lost_at.is_some()
+    }
+
+    fn staleness(&self, row: usize, version: Version, began: u64) -> u64 {
+        let row = &self.source.rows[row];
+        match row.style {
+            Style::Versioned => self.versioned.lock().checker.staleness(&row.key, version, began),
+            _ => self.checker.staleness(&row.key, version, began),
+        }
+    }
+
+    /// Changes that were begun then were acknowledged now.
+    pub(crate) fn acked(&self, changed: &[(usize, Version)], began: u64, server: &Server, now: u64) {
+        for &(row, version) in changed {
+            let key = &self.source.rows[row].key;
+            if self.source.rows[row].style == Style::Versioned {
+                let versioned = self.versioned.lock();
+                if versioned.lost_at.is_some_and(|at| began <= at) {
+                    continue;
+                }
+                versioned.checker.acked(key, version, now);
+            } else {
+                self.checker.acked(key, version, now);
+            }
+            {
+                let mut acked = self.acked.lock();
+                let known = acked.entry(key.clone()).or_default();
+                *known = version.max(*known);
+            }
+            self.look_at_record(key, server, now);
+        }
+    }
+
+    /// I2, for one key.
+    pub(crate) fn look_at_record(&self, key: &Key, server: &Server, now: u64) {
+        let group = Group::namespace(key.namespace()).id();
+        let Some(record) = server.live_record(key, group, now) else { return };
+        // What is damaged is a miss for everybody.
+        let Ok(opened) = self.format.open::<Value, _>(&record, key, &BincodeCodec) else { return };
+        let (Some(value), acked) = (opened.value, self.acked.lock().get(key).copied().unwrap_or_default())
+        else {
+            return;
+        };
+        if value.version < acked.0 {
+            let (at, held) = (opened.head.origin, value.version);
+            let what = format!(
+                "I2: the live record of {key} holds version {held} (of {at}); {acked:?} is acknowledged"
+            );
+            self.violated(now, what);
+        }
+    }
+
+    /// Judges an answer.
+    pub(crate) fn read(&self, read: &Read<'_>, answer: &Answer<Value>) {
+        let key = &self.source.rows[read.row].key;
+        let Some(value) = &answer.value else {
+            return self.violated(read.answered, format!("{}: {key} is said to be absent", read.node));
+        };
+        let version = Version(value.version);
+        let Read { node, began, answered, .. } = *read;
+        let seen = format!("{node} answered {key} from {} with {version:?}", answer.tier.as_str());
+        if version > self.source.read(read.row) {
+            self.violated(answered, format!("from the future: {seen}"));
+        }
+        let staleness = self.staleness(read.row, version, began);
+        if !answer.stale && self.checker.is_stale(staleness) {
+            self.violated(
+                answered,
+                format!("bound: {seen}, {staleness} ms after a newer one was acknowledged"),
+            );
+        }
+        // The lag was reckoned by a clock that may be slow by ρ and shows multiples of its grain.
+        let slack = answer.lag_ms / 500 + self.grain + ROUNDING_MS;
+        let as_of = began.min(answered.saturating_sub(answer.lag_ms.saturating_add(slack)));
+        let hidden = self.staleness(read.row, version, as_of);
+        if hidden > 0 {
+            let lag = answer.lag_ms;
+            let what = format!(
+                "I1: {seen} and says that this was right {lag} ms ago; a newer one was acknowledged {hidden} ms before \
+                 that"
+            );
+            self.violated(answered, what);
+        }
+        if answer.tier == Tier::L1 && !answer.stale && answer.lag_ms > BOUND_MS {
+            self.violated(answered, format!("{seen}, unproven for {} ms and not flagged", answer.lag_ms));
+        }
+    }
+
+    /// Judges where a node stands.
+    pub(crate) fn stands(&self, who: Who, partition: Partition, position: Position, now: u64) {
+        let mut positions = self.positions.lock();
+        let before = positions.insert((who, partition), position).unwrap_or_default();
+        drop(positions);
+        if position < before {
+            let node = who.0;
+            self.violated(
+                now,
+                format!("node {node} went back in partition {partition}: {before} to {position}"),
+            );
+        }
+    }
+}

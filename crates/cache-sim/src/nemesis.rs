@@ -1,0 +1,156 @@
+//! Carries out the planned faults, each in its time, and takes it back.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use crate::life;
+use crate::link::bury;
+use crate::plan::{Fault, Planned};
+use crate::time::pass;
+use crate::weather::Line;
+use crate::world::{State, World};
+
+/// Runs all faults of the plan; returns when the last has been taken back.
+pub(crate) async fn run(world: Arc<World>) {
+    let mut under_way = JoinSet::new();
+    for planned in world.plan.faults.clone() {
+        pass(planned.at_ms.saturating_sub(world.now())).await;
+        under_way.spawn(one(world.clone(), planned));
+    }
+    while under_way.join_next().await.is_some() {}
+}
+
+async fn one(world: Arc<World>, planned: Planned) {
+    let Planned { for_ms, fault, .. } = planned;
+    world.note(|| format!("FAULT {fault:?} for {for_ms} ms"));
+    match fault {
+        Fault::Partition { node } => {
+            line(&world, node, for_ms, |line| [&mut line.out_cut, &mut line.back_cut, &mut line.hints_cut])
+                .await;
+        }
+        Fault::Mute { node } => line(&world, node, for_ms, |line| [&mut line.out_cut]).await,
+        Fault::Deaf { node } => {
+            line(&world, node, for_ms, |line| [&mut line.back_cut, &mut line.hints_cut]).await;
+        }
+        Fault::HalfOpen { node } => line(&world, node, for_ms, |line| [&mut line.hints_cut]).await,
+        Fault::Refused { node } => {
+            world.with(|state, _| world.reset_subscriptions(state, node));
+            line(&world, node, for_ms, |line| [&mut line.refused]).await;
+        }
+        Fault::Pause { node } => {
+            world.nodes[node].pause();
+            pass(for_ms).await;
+            world.nodes[node].go_on();
+        }
+        Fault::Crash { node } => crash(&world, node, for_ms).await,
+        Fault::ClockForward { node, ms } => world.nodes[node].clock.forward(ms),
+        Fault::WallBack { node, ms } => world.nodes[node].clock.wall_back(ms),
+        Fault::Stop => {
+            world.with(|state, now| state.stopped_until = state.stopped_until.max(now + for_ms));
+        }
+        Fault::Restart => server_dies(&world, for_ms, |state| state.server.snapshot()).await,
+        Fault::Emptied => {
+            server_dies(&world, for_ms, |state| state.server.nothing()).await;
+            world.judge.data_lost(world.now());
+        }
+        Fault::OldSnapshot { age_ms } => {
+            let old = world.with(|state, _| state.server.snapshot());
+            pass(age_ms).await;
+            server_dies(&world, for_ms, move |_| old).await;
+            world.judge.data_lost(world.now());
+        }
+        Fault::Failover { lag_ms } => {
+            let replica = world.with(|state, _| state.server.snapshot());
+            pass(lag_ms).await;
+            promote(&world, replica);
+            world.judge.data_lost(world.now());
+        }
+        Fault::ThereAndBack { lag_ms } => {
+            let replica = world.with(|state, _| state.server.snapshot());
+            pass(lag_ms).await;
+            let old_master = promote(&world, replica);
+            world.judge.data_lost(world.now());
+            pass(for_ms).await;
+            promote(&world, old_master);
+            world.judge.data_lost(world.now());
+        }
+        Fault::FlushAll => {
+            world.with(|state, _| state.server.meddle(|part| *part = Default::default()));
+            world.judge.data_lost(world.now());
+        }
+        Fault::LostMeta => world.with(|state, _| state.server.meddle(|part| part.lose_meta())),
+        Fault::LostLog => world.with(|state, _| state.server.meddle(|part| part.lose_log())),
+        Fault::Trimmed { keep } => world.with(|state, _| state.server.meddle(|part| part.trim(keep))),
+        Fault::ServerClock { ms } => {
+            world.with(|state, _| state.server.skew += ms);
+            if ms > 60_000 {
+                // All records expire at once.
+                world.judge.data_lost(world.now());
+            }
+        }
+        Fault::Spoilt { cut } => world.with(|state, _| state.server.meddle(|part| part.spoil_records(cut))),
+        Fault::Unreadable => world.with(|state, _| state.server.meddle(|part| part.spoil_log())),
+        Fault::SlotMoves => {
+            world.with(|state, _| state.slot_moves += 1);
+            pass(for_ms).await;
+            world.with(|state, _| state.slot_moves -= 1);
+        }
+        Fault::Slow { times } => {
+            world.with(|state, _| state.weather.slow = times);
+            pass(for_ms).await;
+            world.with(|state, _| state.weather.slow = 1);
+        }
+    }
+    world.note(|| format!("over: {fault:?}"));
+}
+
+/// A fault lies upon parts of a line for a while.
+async fn line<const N: usize>(
+    world: &World,
+    node: usize,
+    for_ms: u64,
+    parts: impl Fn(&mut Line) -> [&mut u32; N],
+) {
+    world.with(|state, _| parts(&mut state.lines[node]).into_iter().for_each(|part| *part += 1));
+    pass(for_ms).await;
+    world.with(|state, _| parts(&mut state.lines[node]).into_iter().for_each(|part| *part -= 1));
+}
+
+async fn crash(world: &Arc<World>, node: usize, for_ms: u64) {
+    let Some(cache) = world.nodes[node].die() else { return };
+    world.with(|state, _| world.reset_subscriptions(state, node));
+    world.desk.died(node);
+    let buried = async {
+        pass(for_ms).await;
+        life::start(world, node);
+    };
+    tokio::join!(bury(cache), buried);
+}
+
+/// The server is away for a while and comes back with other data.
+async fn server_dies(world: &World, for_ms: u64, data: impl FnOnce(&State) -> Vec<crate::server::Part>) {
+    let data = world.with(|state, now| {
+        let data = data(state);
+        state.server.up = false;
+        let nothing = state.server.nothing();
+        state.server.reborn(nothing);
+        world.connections_lost(state, now);
+        data
+    });
+    pass(for_ms).await;
+    world.with(|state, now| {
+        state.server.reborn(data);
+        state.server.up = true;
+        world.connections_lost(state, now);
+    });
+}
+
+/// Another server is the master from here on. Gives back the data of the one that was.
+fn promote(world: &World, data: Vec<crate::server::Part>) -> Vec<crate::server::Part> {
+    world.with(|state, now| {
+        let old = state.server.reborn(data);
+        world.connections_lost(state, now);
+        old
+    })
+}

@@ -1,0 +1,165 @@
+//! The modelled store: what the scripts of `cache-redis` do, over data that can be copied, lost and brought back.
+//!
+//! A [`Server`] is one master. Its data is plain and can be cloned, so that a replica, a snapshot and the old master after a
+//! failover are values. Each step is whole; what is not one script in Redis (the passes of a pattern, an invalidation
+//! while a slot moves) is several steps here too, and the line between node and server decides what comes between.
+
+mod log;
+mod part;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
+
+use bytes::Bytes;
+use cache_events::{Key, Partition, Position};
+
+pub(crate) use part::{NewRecord, Part, PutRefused};
+
+/// A map whose order is the same in every run.
+pub(crate) type Map<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+
+/// Limits of the server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Entries in the log of a partition.
+    pub(crate) log_entries_max: usize,
+    /// Group stamps in a partition.
+    pub(crate) groups_max: usize,
+}
+
+/// A hint on its way out.
+#[derive(Debug, Clone)]
+pub(crate) struct Publication {
+    pub(crate) partition: Partition,
+    pub(crate) position: Position,
+    pub(crate) payload: Bytes,
+}
+
+/// What a step sees of its surroundings, and what it leaves for them.
+pub(crate) struct Step<'a> {
+    pub(crate) partition: Partition,
+    /// Milliseconds since the Unix epoch by the server's clock.
+    pub(crate) ms: u64,
+    pub(crate) incarnation: u64,
+    pub(crate) limits: Limits,
+    pub(crate) published: &'a mut Vec<Publication>,
+    /// Epochs begun or confirmed by a step that looked at the incarnation.
+    pub(crate) confirmed: &'a mut Vec<(Partition, u64)>,
+}
+
+/// One master: its data, and which life it is.
+pub(crate) struct Server {
+    parts: Vec<Part>,
+    /// The replication id: drawn anew by every start and promotion.
+    incarnation: u64,
+    /// Counts the times that all connections were lost.
+    pub(crate) life: u64,
+    limits: Limits,
+    /// By how much its clock is off, in milliseconds.
+    pub(crate) skew: i64,
+    /// Accepts connections.
+    pub(crate) up: bool,
+    published: Vec<Publication>,
+    /// Which incarnation an epoch belongs to.
+    owners: HashMap<(Partition, u64), u64, BuildHasherDefault<DefaultHasher>>,
+    shared_epochs: Vec<String>,
+}
+
+impl Server {
+    pub(crate) fn new(partitions: u32, limits: Limits) -> Self {
+        Self {
+            parts: (0..partitions.max(1)).map(|_| Part::default()).collect(),
+            incarnation: 1,
+            life: 1,
+            limits,
+            skew: 0,
+            up: true,
+            published: Vec::new(),
+            owners: HashMap::default(),
+            shared_epochs: Vec::new(),
+        }
+    }
+
+    pub(crate) fn partitions(&self) -> u32 {
+        self.parts.len() as u32
+    }
+
+    /// What the server's clock shows at an instant of the world.
+    pub(crate) fn ms(&self, world_ms: u64) -> u64 {
+        (EPOCH_OF_TIME + world_ms).saturating_add_signed(self.skew)
+    }
+
+    /// Runs one step.
+    pub(crate) fn step<T>(
+        &mut self,
+        partition: Partition,
+        world_ms: u64,
+        step: impl FnOnce(&mut Part, &mut Step<'_>) -> T,
+    ) -> T {
+        let ms = self.ms(world_ms);
+        let mut confirmed = Vec::new();
+        let mut scene = Step {
+            partition,
+            ms,
+            incarnation: self.incarnation,
+            limits: self.limits,
+            published: &mut self.published,
+            confirmed: &mut confirmed,
+        };
+        let done = step(&mut self.parts[partition.index()], &mut scene);
+        for confirmed in confirmed {
+            let owner = *self.owners.entry(confirmed).or_insert(self.incarnation);
+            if owner != self.incarnation {
+                let (partition, epoch) = confirmed;
+                let (one, other) = (owner, self.incarnation);
+                self.shared_epochs.push(format!(
+                    "epoch {epoch} of partition {partition} has two incarnations, {one} and {other}"
+                ));
+            }
+        }
+        done
+    }
+
+    /// The hints that steps have left since the last call.
+    pub(crate) fn take_published(&mut self) -> Vec<Publication> {
+        std::mem::take(&mut self.published)
+    }
+
+    /// Epochs that two incarnations shared, told since the last call.
+    pub(crate) fn take_shared_epochs(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.shared_epochs)
+    }
+
+    /// The record of a key that a node which knows all would take for alive.
+    pub(crate) fn live_record(&self, key: &Key, namespace_group: u64, world_ms: u64) -> Option<Bytes> {
+        let part = &self.parts[key.partition(self.partitions()).index()];
+        part.live_record(key, namespace_group, self.incarnation, self.ms(world_ms))
+    }
+
+    /// The data as it is now.
+    pub(crate) fn snapshot(&self) -> Vec<Part> {
+        self.parts.clone()
+    }
+
+    /// Another life begins, over this data: all connections are lost. Gives back the data that was here.
+    pub(crate) fn reborn(&mut self, data: Vec<Part>) -> Vec<Part> {
+        self.incarnation += 1;
+        self.life += 1;
+        std::mem::replace(&mut self.parts, data)
+    }
+
+    /// No data at all.
+    pub(crate) fn nothing(&self) -> Vec<Part> {
+        self.parts.iter().map(|_| Part::default()).collect()
+    }
+
+    /// What an operator or an eviction does to the data, in all partitions.
+    pub(crate) fn meddle(&mut self, meddle: impl FnMut(&mut Part)) {
+        self.parts.iter_mut().for_each(meddle);
+    }
+}
+
+/// What the clocks of the world show at its start: November 2025.
+pub(crate) const EPOCH_OF_TIME: u64 = 1_762_000_000_000;

@@ -1,0 +1,116 @@
+//! The modelled server keeps the contracts that real stores keep, through the ports that the nodes use.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cache_bus::Transport;
+use cache_bus::contract as transport_contract;
+use cache_events::{Group, NodeId, Partition, Position};
+use cache_l2::contract as store_contract;
+use cache_l2::{Append, Invalidation, Store};
+
+use crate::agenda;
+use crate::clock::NodeClock;
+use crate::link::Link;
+use crate::plan::Plan;
+use crate::ports::Ports;
+use crate::time::{Timeline, pass};
+use crate::trace::Detail;
+use crate::weather::Weather;
+use crate::world::{Node, World};
+
+/// No schedule comes near the limit of positions.
+const UNNEEDED: &str = "positions_at_the_limit_are_refused";
+
+/// A node's ports in fine weather.
+struct Fine {
+    world: Arc<World>,
+    ports: Ports,
+}
+
+fn fine(partitions: u32) -> Fine {
+    let mut plan = Plan::of(1);
+    plan.partitions = partitions;
+    plan.weather = Weather::default();
+    (plan.log_entries_max, plan.groups_max, plan.inbox_max) = (100_000, 10_000, 8_192);
+    plan.faults.clear();
+    let timeline = Timeline::begin();
+    let id = NodeId::new("n").expect("a valid name");
+    let node = Node::new(id, Arc::new(NodeClock::new(timeline, 0, 1, 0)));
+    let world = World::new(plan, timeline, vec![node], Detail::Nothing);
+    let life = world.nodes[0].conceive();
+    Fine { ports: Ports(Link::new(world.clone(), 0, life)), world }
+}
+
+#[async_trait]
+impl store_contract::Harness for Fine {
+    fn store(&self) -> &dyn Store {
+        &self.ports
+    }
+
+    async fn pass(&self, time: Duration) {
+        pass(time.as_millis() as u64).await;
+    }
+}
+
+fn append(payload: Bytes) -> Append {
+    Append { payload, ..Append::default() }
+}
+
+#[async_trait]
+impl transport_contract::Harness for Fine {
+    fn transport(&self) -> &dyn Transport {
+        &self.ports
+    }
+
+    async fn append(&self, partition: Partition, payload: Bytes) -> Position {
+        self.ports
+            .invalidate(partition, &Invalidation::default(), append(payload))
+            .await
+            .expect("fine weather")
+    }
+
+    async fn stamp(&self, partition: Partition, group: &Group) -> Position {
+        let (groups, keep) = (std::slice::from_ref(group), Duration::from_secs(60));
+        self.ports
+            .invalidate_groups(partition, groups, keep, append(Bytes::new()))
+            .await
+            .expect("fine weather")
+    }
+
+    async fn flush(&self, partition: Partition) -> Position {
+        self.ports.flush(partition, append(Bytes::from_static(b"flush"))).await.expect("fine weather")
+    }
+
+    async fn trim(&self, partition: Partition) {
+        self.world.with(|state, now| state.server.step(partition, now, |part, _| part.trim(0)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_modelled_server_keeps_the_contract_of_stores() {
+    for partitions in [1, 3] {
+        let fine = fine(partitions);
+        let mut messages = tokio::task::JoinSet::new();
+        messages.spawn(agenda::carry_out(fine.world.clone()));
+        for rule in store_contract::rules().into_iter().filter(|rule| rule.name != UNNEEDED) {
+            let verdict = rule.run(&fine).await;
+            assert!(verdict.is_ok(), "{partitions} partitions: {verdict:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_modelled_server_keeps_the_contract_of_transports() {
+    for partitions in [1, 3] {
+        let fine = fine(partitions);
+        let mut messages = tokio::task::JoinSet::new();
+        messages.spawn(agenda::carry_out(fine.world.clone()));
+        for rule in transport_contract::rules().into_iter().filter(|rule| rule.name != UNNEEDED) {
+            let verdict = rule.run(&fine).await;
+            assert!(verdict.is_ok(), "{partitions} partitions: {verdict:?}");
+        }
+    }
+}

@@ -7,7 +7,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use edgecache_benches::l1::{NAMES, Pace, json, markdown, rows};
+use edgecache_benches::l1::{FENCE_NS_MAX, NAMES, Pace, fences, json, markdown, rows};
 
 fn main() -> Result<()> {
     // Cargo says `--bench`, and `--test` if the benchmarks are to be tried only.
@@ -32,6 +32,13 @@ fn main() -> Result<()> {
     let outcomes = rows(pace, &args, |row| eprintln!("{row} …"))?;
     let mut table = markdown(&outcomes);
     if args.is_empty() {
+        eprintln!("fences …");
+        let [with, without, fence] = fences(pace);
+        let verdict = if fence <= FENCE_NS_MAX { "holds" } else { "missed" };
+        table = format!(
+            "{table}\nA hit takes {with:.1} ns held against the fence and {without:.1} ns without: {fence:.1} ns for \
+             flushes and stamps, at most {FENCE_NS_MAX} are allowed: {verdict}.\n"
+        );
         eprintln!("bytes …");
         let entries = if short { "5000" } else { "100000" };
         table = format!("{table}\n{}", run(env!("CARGO_BIN_EXE_l1_memory"), &[entries])?);

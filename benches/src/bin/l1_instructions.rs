@@ -3,13 +3,14 @@
 //! Each work is done twice, with more and with fewer repetitions; the difference by the difference of the
 //! repetitions is what one takes, whatever starting and filling took.
 
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use anyhow::{Context, Result, ensure};
-use cache_l1::{Fence, Origin};
+use cache_l1::{Fence, Meta, Origin};
 use cache_policy::{AutoFamily, Family, Policy, S3Fifo, Sieve};
 use edgecache_benches::l1::{Cache, NOW, Ours, Value, value};
 use edgecache_benches::simulate::markdown;
@@ -17,8 +18,19 @@ use edgecache_benches::simulate::markdown;
 const ENTRIES: u64 = 1_024;
 const FEW: u64 = 20_000;
 const MANY: u64 = 60_000;
+const MANY_ENTRIES: u64 = 20_000;
+/// Instructions that the fence may take of a hit: some 5 ns where each waits for the one before.
+const FENCE_MAX: f64 = 20.0;
+/// What the curve may add to a get.
+const CURVE_MAX: f64 = 0.03;
 
 type Work = fn(u64);
+
+const FENCED: &str = "get_with that takes the value alone, cache-l1/sieve";
+const UNFENCED: &str = "the same that takes flushes and stamps for none";
+const UNWATCHED: &str = "get of one of 20,000 entries, cache-l1/sieve";
+const WATCHED: &str = "the same where one key in 128 is watched for the curve";
+const SLIDING: &str = "get of a sliding entry, cache-l1/sieve";
 
 /// What is counted, by name.
 const WORKS: &[(&str, Work)] = &[
@@ -28,14 +40,34 @@ const WORKS: &[(&str, Work)] = &[
         gets(filled(builder.build_with_hasher(quick_cache::DefaultHashBuilder::default())), n);
     }),
     ("get, cache-l1/sieve", |n| gets(filled(ours(2 * ENTRIES, Sieve::new)), n)),
+    // So many keys that the share of them that is watched is near one in 128.
+    (UNWATCHED, |n| gets_of(MANY_ENTRIES, ours(2 * MANY_ENTRIES, Sieve::new), n)),
+    (WATCHED, |n| {
+        let cache = ours(2 * MANY_ENTRIES, Sieve::new).watched(128, cache_l1::KEYS_WATCHED);
+        gets_of(MANY_ENTRIES, cache, n);
+    }),
+    (SLIDING, |n| {
+        let cache = ours(2 * ENTRIES, Sieve::new);
+        for key in 0..ENTRIES {
+            let (at, meta) = (cache.at(&key), Meta { idle: 10_000, ..Ours::<u64, Sieve>::meta() });
+            drop(cache.tier().insert(key, value(key), &at, meta, &cache.tier().snapshot(&at), NOW));
+        }
+        gets(cache, n);
+    }),
     ("get, cache-l1/s3_fifo", |n| gets(filled(ours(2 * ENTRIES, S3Fifo::new)), n)),
     ("get, cache-l1/auto", |n| gets(filled(ours(2 * ENTRIES, AutoFamily::new(2 * ENTRIES as usize))), n)),
-    ("get_with that takes the value alone, cache-l1/sieve", |n| {
+    (FENCED, |n| {
         let cache = filled(ours(2 * ENTRIES, Sieve::new));
         for key in (0..ENTRIES).cycle().take(n as usize) {
             drop(black_box(
                 cache.tier().get_with(&key, &cache.at(&key), NOW, |value, _| Some(value.clone())),
             ));
+        }
+    }),
+    (UNFENCED, |n| {
+        let cache = filled(ours(2 * ENTRIES, Sieve::new));
+        for key in (0..ENTRIES).cycle().take(n as usize) {
+            drop(black_box(cache.unfenced(&key)));
         }
     }),
     ("get of an entry that the fence must judge again after a stamp, cache-l1/sieve", |n| {
@@ -105,6 +137,14 @@ fn gets<C: Cache<u64>>(cache: C, n: u64) {
     }
 }
 
+/// Of so many keys, in turn.
+fn gets_of<C: Cache<u64>>(keys: u64, cache: C, n: u64) {
+    (0..keys).for_each(|key| cache.insert(key, value(key)));
+    for key in (0..keys).cycle().take(n as usize) {
+        drop(black_box(cache.get(&key)));
+    }
+}
+
 fn inserts<C: Cache<u64>>(cache: C, n: u64) {
     let value: Value = Arc::new([1; 8]);
     (ENTRIES..ENTRIES + n).for_each(|key| cache.insert(key, value.clone()));
@@ -118,12 +158,24 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let mut lines = vec![vec!["instructions".to_owned(), "each".to_owned()]];
+    let mut counts = HashMap::new();
     for (at, (name, _)) in WORKS.iter().enumerate() {
         eprintln!("{name} …");
         let each = (count(at, MANY)? - count(at, FEW)?) as f64 / (MANY - FEW) as f64;
         lines.push(vec![(*name).to_owned(), format!("{each:.0}")]);
+        counts.insert(*name, each);
     }
+    let of = |name| counts.get(name).copied().context("a count is missing");
+    let (get, watched, fence) = (of(UNWATCHED)?, of(WATCHED)?, of(FENCED)? - of(UNFENCED)?);
     print!("{}", markdown(&lines));
+    println!("\nOf a hit the fence takes {fence:.1} instructions.");
+    println!(
+        "The curve adds {:.1} instructions to a get, {:.1} %.",
+        watched - get,
+        100.0 * (watched / get - 1.0)
+    );
+    ensure!(fence <= FENCE_MAX, "the fence takes more than {FENCE_MAX} instructions of a hit");
+    ensure!(watched / get - 1.0 < CURVE_MAX, "the curve adds more than {} %", 100.0 * CURVE_MAX);
     Ok(())
 }
 

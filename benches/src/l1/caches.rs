@@ -71,6 +71,24 @@ impl<K: Key, P: Policy> Ours<K, P> {
         &self.l1
     }
 
+    /// With a curve.
+    #[must_use]
+    pub fn watched(self, one_in: u32, keys_max: usize) -> Self {
+        Self { l1: self.l1.watched(one_in, keys_max), ..self }
+    }
+
+    /// A hit that is not held against the fence.
+    #[inline]
+    pub fn unfenced(&self, key: &K) -> Option<Value> {
+        self.l1.get_unfenced(key, &self.at(key), NOW, |value, _| Some(value.clone()))
+    }
+
+    /// The same, held against it.
+    #[inline]
+    pub fn fenced(&self, key: &K) -> Option<Value> {
+        self.l1.get_with(key, &self.at(key), NOW, |value, _| Some(value.clone()))
+    }
+
     /// Where a key lives; hashes it.
     #[inline]
     pub fn at(&self, key: &K) -> Address {

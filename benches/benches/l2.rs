@@ -13,12 +13,13 @@ use cache_events::{Key, Partition};
 use cache_l2::Store;
 use cache_redis::{RedisConfig, RedisStore, RedisTransport};
 use cache_testkit::RedisServer;
-use cache_tiered::{ReadOptions, Tier, Tiers, TypedCache};
+use cache_tiered::{Freshness, ReadOptions, Tier, Tiers, TypedCache};
 use edgecache_benches::{Value, median, node, now, quantile, quick, rounds, value};
 
 const KEYS: usize = 1_000;
 const TASKS: usize = 64;
-const L2_ONLY: ReadOptions = ReadOptions { tiers: Some(Tiers::L2Only), ttl: None, idle: None };
+const L2_ONLY: ReadOptions =
+    ReadOptions { tiers: Some(Tiers::L2Only), ttl: None, idle: None, freshness: Freshness::Bounded };
 
 /// As many connections as the engine's data pool has.
 #[derive(Clone)]

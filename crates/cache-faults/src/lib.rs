@@ -1,0 +1,15 @@
+//! The fault matrix: whole caches over real servers, one fault a row, judged by what readers saw.
+//!
+//! A row starts a deployment, three nodes on it, each behind proxies of its own where that is possible, and a [storm] of
+//! writers and readers over many keys. Then its fault happens, and ends. A row holds if no reader saw a value for longer
+//! than the staleness bound after its successor was acknowledged, if all nodes are live again afterwards, and if everybody
+//! reads the last value of every key then.
+//!
+//! The bound of the nodes here is 1 s ([`storm::BOUND`]), so that faults outlast it soon; what a busy machine may add is
+//! 100 ms. Where a build has the switch for it (see `docs/mutations.md`), the *control* of a row takes the guard out on
+//! which the row stands, and then readers must see stale values: a row that cannot fail says nothing.
+
+pub mod deployment;
+pub mod report;
+pub mod rows;
+pub mod storm;

@@ -1,0 +1,83 @@
+//! `cargo xtask faults`: runs the fault matrix and prints it.
+
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::Context;
+use cache_faults::report::HEAD;
+use cache_faults::rows;
+use clap::Parser;
+
+/// Runs the fault matrix over real Redis servers (redis-server must be installed).
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Print one JSON array and nothing else on stdout.
+    #[arg(long)]
+    json: bool,
+    /// Only the rows that CI runs.
+    #[arg(long)]
+    short: bool,
+    /// Only rows whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Also take out the guard of each row that names one, and expect stale reads then. Needs a build with the switch:
+    /// `cargo xtask faults --controls`.
+    #[arg(long)]
+    controls: bool,
+    /// Seed of the storms.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    anyhow::ensure!(
+        !arguments.controls || cfg!(edgecache_mutation),
+        "this build has no guards that can be taken out: use cargo xtask faults --controls"
+    );
+    let chosen = |row: &rows::Row| {
+        (!arguments.short || row.short)
+            && arguments
+                .only
+                .as_deref()
+                .is_none_or(|text| row.fault.to_lowercase().contains(&text.to_lowercase()))
+    };
+    let rows: Vec<_> = rows::all().into_iter().filter(chosen).collect();
+    anyhow::ensure!(!rows.is_empty(), "no row is called so; without --only all of them run");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    if !arguments.json {
+        println!("{HEAD}");
+    }
+    let mut outcomes = Vec::new();
+    for (place, row) in rows.iter().enumerate() {
+        eprintln!("{}/{}: {}", place + 1, rows.len(), row.fault);
+        let mut outcome = runtime.block_on(row.run(arguments.seed));
+        if let Some(mutation) = row.control.filter(|_| arguments.controls) {
+            outcome.control_found = Some(control(row.fault, mutation, arguments.seed)?);
+        }
+        if !arguments.json {
+            println!("{}", outcome.line());
+        } else if let Some(why) = &outcome.why {
+            eprintln!("{}: {why}", outcome.fault);
+        }
+        outcomes.push(outcome);
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&outcomes)?);
+    }
+    let held = outcomes.iter().filter(|outcome| outcome.ok && outcome.control_found != Some(false)).count();
+    eprintln!("{held} of {} rows hold", outcomes.len());
+    Ok(if held == outcomes.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether readers see stale values once the guard is gone: in a process of its own, for a build reads once which one that
+/// is.
+fn control(fault: &str, mutation: &str, seed: u64) -> anyhow::Result<bool> {
+    let this = std::env::current_exe().context("this program has no path")?;
+    let status = Command::new(this)
+        .args(["--json", "--only", fault, "--seed", &seed.to_string()])
+        .env("EDGECACHE_MUTATION", mutation)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()?;
+    Ok(!status.success())
+}

@@ -1,5 +1,5 @@
-//! The project's own commands: `cargo xtask ci`, `test`, `bench`, `simulate`, `it`, `mutations`,
-//! `explore`, `tidy`.
+//! The project's own commands: `cargo xtask ci`, `test`, `bench`, `simulate`, `it`, `sim`, `model`,
+//! `faults`, `mutations`, `explore`, `tidy`.
 
 mod mutations;
 mod redis_server;
@@ -74,6 +74,14 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Real servers, one fault after the other, and what readers saw; `--help` tells its options. With `--controls` from a
+    /// build in which guards can be taken out.
+    #[command(disable_help_flag = true)]
+    Faults {
+        /// For example `--short`, `--json` or `--only FLUSHALL`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Takes guards out of the protocol and of L1, one by one: tests must notice.
     Mutations {
         /// Only guards whose name contains this.
@@ -124,6 +132,10 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Simulate { args } => return simulate(&args)?.run_as_is(),
         Task::Sim { args } => return schedules::program("sim", &args)?.run_as_is(),
         Task::Model { args } => return schedules::program("model", &args)?.run_as_is(),
+        Task::Faults { args } => {
+            redis_server::find_or_install()?;
+            return faults(&args)?.run_as_is();
+        }
         Task::Mutations { only, package, short } => {
             let done = mutations::run(only.as_deref(), package.as_deref(), short);
             return done.map(|()| ExitCode::SUCCESS);
@@ -150,6 +162,7 @@ fn ci() -> Vec<Step> {
         doc_tests(&[]),
         schedules::step("schedules with faults", "sim", &["--seeds", "1000"]),
         schedules::step("model of the protocol", "model", &[]),
+        Step::command("faults on real servers", Command::cargo(FAULTS.iter().chain(&["--short"]))),
         Step::inner(
             "mutations, short",
             "cargo xtask mutations --short -p cache-l1 (and -p cache-bus)",
@@ -165,6 +178,20 @@ fn ci() -> Vec<Step> {
         false => Step::skipped("licences and advisories", "cargo-deny is not installed"),
     });
     steps
+}
+
+/// The line that runs the fault matrix.
+const FAULTS: &[&str] = &["run", "--quiet", "-p", "cache-faults", "--"];
+
+fn faults(args: &[String]) -> Result<Command> {
+    let mut command = Command::cargo(FAULTS);
+    command.push(args.iter().map(String::as_str));
+    if args.iter().any(|arg| arg == "--controls") {
+        // In a folder of its own: nothing else must be built with the switch.
+        let target = steps::target()?.join("mutations").display().to_string();
+        command = command.env("RUSTFLAGS", mutations::SWITCH).env("CARGO_TARGET_DIR", &target);
+    }
+    Ok(command)
 }
 
 fn tidy_step() -> Step {

@@ -59,7 +59,7 @@ pub(crate) fn run(only: Option<&str>, package: Option<&str>, short: bool) -> Res
     }
     // The short form asks those alone that have to find a guard.
     let schedules = match !short && guards.values().any(|package| Schedules::know(package)) {
-        true => Some(Schedules::build(TESTS)?),
+        true => Some(Schedules::build(SWITCH)?),
         false => None,
     };
     if let Some(schedules) = &schedules {
@@ -151,7 +151,8 @@ struct Suite {
     takes: Duration,
 }
 
-const TESTS: &str = "--cfg edgecache_mutation";
+/// What makes guards removable.
+pub(crate) const SWITCH: &str = "--cfg edgecache_mutation";
 const EXPLORATION: &str = "--cfg edgecache_mutation --cfg edgecache_shuttle";
 
 impl Suites {
@@ -161,9 +162,9 @@ impl Suites {
             Some((_, tests)) => Suite::build(package, &["--test", tests], EXPLORATION, short)?,
             None => Vec::new(),
         };
-        let mut tests = Suite::build(package, &["--lib", "--tests"], TESTS, short)?;
+        let mut tests = Suite::build(package, &["--lib", "--tests"], SWITCH, short)?;
         for (_, other) in ALSO_FOUND_IN.iter().filter(|(of, _)| *of == package) {
-            tests.extend(Suite::build(other, &["--lib", "--tests"], TESTS, short)?);
+            tests.extend(Suite::build(other, &["--lib", "--tests"], SWITCH, short)?);
         }
         Ok(Self { tests, explorations })
     }

@@ -16,7 +16,8 @@ pub(crate) fn find_or_install() -> Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = || NAMES.iter().find_map(|name| on_path(&path, name));
     if let Some(server) = found() {
-        println!("{}", server.display());
+        // Beside what a command may print as JSON.
+        eprintln!("{}", server.display());
         return Ok(());
     }
     if !Path::new("/etc/debian_version").exists() || !is_root() {

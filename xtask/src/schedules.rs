@@ -47,8 +47,7 @@ impl Schedules {
     pub(crate) fn build(flags: &str) -> Result<Self> {
         println!("schedules: building with {flags}");
         let root = steps::root()?;
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-        let target = target.join("mutations");
+        let target = steps::target()?.join("mutations");
         let status = std::process::Command::new("cargo")
             .args(["build", "--quiet", "--profile", "sim", "-p", "cache-sim", "--bin", "sim"])
             .current_dir(root)

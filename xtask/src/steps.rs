@@ -1,6 +1,6 @@
 //! Steps: run one after the other, each with its time, until one fails.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -143,6 +143,11 @@ pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
 pub(crate) fn cargo_has(subcommand: &str) -> bool {
     let output = std::process::Command::new("cargo").args([subcommand, "--version"]).output();
     output.is_ok_and(|output| output.status.success())
+}
+
+/// Where cargo builds.
+pub(crate) fn target() -> Result<PathBuf> {
+    Ok(std::env::var_os("CARGO_TARGET_DIR").map_or(root()?.join("target"), PathBuf::from))
 }
 
 /// The root of the workspace.

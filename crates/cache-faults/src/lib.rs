@@ -10,6 +10,7 @@
 //! which the row stands, and then readers must see stale values: a row that cannot fail says nothing.
 
 pub mod deployment;
+pub mod mutation;
 pub mod report;
 pub mod rows;
 pub mod storm;

@@ -3,6 +3,7 @@
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context;
+use cache_faults::mutation::guards_can_be_taken_out;
 use cache_faults::report::HEAD;
 use cache_faults::rows;
 use clap::Parser;
@@ -31,7 +32,7 @@ struct Arguments {
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     anyhow::ensure!(
-        !arguments.controls || cfg!(edgecache_mutation),
+        !arguments.controls || guards_can_be_taken_out(),
         "this build has no guards that can be taken out: use cargo xtask faults --controls"
     );
     let chosen = |row: &rows::Row| {

@@ -124,7 +124,7 @@ impl Row {
 
 /// All rows, in the order of the documentation.
 pub fn all() -> Vec<Row> {
-    let slow = Weather { load_ms_max: 400, ..Weather::default() };
+    let slow = Weather { load_ms_max: 60, ..Weather::default() };
     let panics = Weather { panic_every: 7, ..Weather::default() };
     vec![
         Row::new("none", standalone, |field| Box::pin(async { field.storm.rages().await })).short(),

@@ -52,6 +52,10 @@ const LAYERS: &[(&str, May)] = &[
             "cache-policy",
         ]),
     ),
+    (
+        "cache-faults",
+        May::These(&["cache-tiered", "cache-redis", "cache-policy", "cache-events", "cache-testkit"]),
+    ),
     ("edgecache-benches", May::Anything),
     ("xtask", May::These(&[])),
 ];
@@ -61,6 +65,7 @@ const BESIDE: &[&str] = &[
     "cache-testkit",
     "cache-policy-example",
     "cache-sim",
+    "cache-faults",
     "cache-cli",
     "cache-node",
     "edgecache-benches",

@@ -104,7 +104,7 @@ impl<V: Cacheable> Space<V> {
             true => core.unproven_for(partition, facts.load_start, now),
             false => age_ms,
         };
-        let stale = self.settings.event_driven && lag_ms > self.bound_ms;
+        let stale = self.settings.event_driven && lag_ms > self.bound_ms && !mutated!("bound_unchecked");
         let enough = match freshness {
             Freshness::Bounded => !stale || self.may_serve_stale(age_ms),
             wish => self.suffices(core, partition, facts, wish, stale, (asked, now)),

@@ -49,6 +49,7 @@ pub(crate) struct Judge {
     pub(crate) source: Source,
     checker: StalenessChecker,
     versioned: Mutex<Versioned>,
+    plan: Plan,
     grain: u64,
     bound: u64,
     format: RecordFormat,
@@ -85,6 +86,7 @@ impl Judge {
             }),
             bound: bound_of(plan),
             grain: plan.grain,
+            plan: plan.clone(),
             format,
             acked: Mutex::default(),
             positions: Mutex::default(),
@@ -156,6 +158,11 @@ impl Judge {
         else {
             return;
         };
+        // One that a clock put back lets live for longer than it may is taken by nobody.
+        let limit = crate::life::ttl_ms(&self.plan, key) + 5_000;
+        if opened.head.hard_expiry > server.ms(now) + limit {
+            return;
+        }
         if value.version < acked.0 {
             let (at, held) = (opened.head.origin, value.version);
             let what = format!(

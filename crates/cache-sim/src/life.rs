@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache_events::{CacheEvent, EventKind, Partition, Position};
+use cache_events::{CacheEvent, EventKind, Key, Namespace, Partition, Position};
 use cache_policy::PolicyKind;
 use cache_tiered::{BusConfig, FlushCause, NamespaceSettings, NodeSettings, Notice, Observer, TieredCache};
 use parking_lot::Mutex;
 
 use crate::link::Link;
+use crate::plan::Plan;
 use crate::ports::Ports;
 use crate::source::{Style, Value, namespace};
 use crate::world::World;
@@ -60,6 +61,17 @@ impl Observer for Onlooker {
     }
 }
 
+/// The TTL of a namespace. The store knows the version of a record for as long as that lives, and no versioned put may be
+/// later than that.
+fn ttl_of(plan: &Plan, namespace: &Namespace) -> u64 {
+    if namespace.as_str() == Style::Versioned.name() { 60_000 } else { plan.ttl_ms }
+}
+
+/// The TTL of a key.
+pub(crate) fn ttl_ms(plan: &Plan, key: &Key) -> u64 {
+    ttl_of(plan, key.namespace())
+}
+
 /// Starts a node; it joins when it can.
 pub(crate) fn start(world: &Arc<World>, node: usize) {
     let place = &world.nodes[node];
@@ -89,9 +101,9 @@ pub(crate) fn start(world: &Arc<World>, node: usize) {
         },
     );
     for style in Style::ALL {
-        // The store knows the version of a record for as long as that lives, and no put may be later than that.
-        let ttl_ms = if style == Style::Versioned { 60_000 } else { plan.ttl_ms };
-        let mut space = NamespaceSettings::new(namespace(style)).ttl(Duration::from_millis(ttl_ms));
+        let namespace = namespace(style);
+        let ttl = Duration::from_millis(ttl_of(plan, &namespace));
+        let mut space = NamespaceSettings::new(namespace).ttl(ttl);
         space.l1_entries_max = plan.l1_entries_max;
         space.compress_above_bytes = None;
         // Stamps must outlive every record, and no more.

@@ -18,6 +18,9 @@ pub enum Degraded {
     Fail,
 }
 
+/// By how much clocks may differ before a record seems to live longer than its namespace allows.
+const CLOCK_SLACK: Duration = Duration::from_secs(5);
+
 /// How values are written into records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CodecChoice {
@@ -117,6 +120,12 @@ impl NamespaceSettings {
         self.critical = true;
         self.degraded = Degraded::Strict;
         self
+    }
+
+    /// How long stamps and floors are kept: longer than any record that they outdate, even if the store's clock is put back
+    /// a little. One that is put back further shows in the records: they seem to live longer than they can.
+    pub(crate) fn stamp_ttl(&self) -> Duration {
+        self.ttl_max.saturating_add(CLOCK_SLACK)
     }
 
     pub(crate) fn check(&self) -> Result<(), BuildError> {

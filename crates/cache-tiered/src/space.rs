@@ -236,6 +236,12 @@ impl<V: Cacheable> Space<V> {
             return None;
         }
         let remaining = head.hard_expiry.checked_sub(server_now).filter(|&left| left > 0)?;
+        // Longer than any record of the namespace may live: the store's clock was put back since it was written. It outlives
+        // the stamps that outdate it.
+        if u128::from(remaining) > self.settings.stamp_ttl().as_millis() && !mutated!("overlong_record_taken")
+        {
+            return None;
+        }
         let soft = head.soft_expiry.saturating_sub(server_now);
         Some(Found {
             value: opened.value.map(Arc::new),

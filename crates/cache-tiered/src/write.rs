@@ -138,8 +138,8 @@ impl Core {
     /// How long stamps of a namespace (`None`: of any) must be kept: as long as any record of it can live.
     fn keep(&self, namespace: Option<&cache_events::Namespace>) -> Duration {
         match namespace.and_then(|namespace| self.spaces.get(namespace)) {
-            Some(space) => space.settings().ttl_max,
-            None => self.spaces.values().map(|space| space.settings().ttl_max).max().unwrap_or_default(),
+            Some(space) => space.settings().stamp_ttl(),
+            None => self.spaces.values().map(|space| space.settings().stamp_ttl()).max().unwrap_or_default(),
         }
     }
 }
@@ -193,7 +193,7 @@ impl<V: Cacheable> Space<V> {
                     // The others must not go on serving what L2 held before: an invalidation, and no record.
                     let what = cache_l2::Invalidation {
                         keys: vec![key.clone()],
-                        keep: self.settings.ttl_max,
+                        keep: self.settings.stamp_ttl(),
                         ..Default::default()
                     };
                     core.store.invalidate(partition, &what, append).await.map(Some)
@@ -231,7 +231,8 @@ impl<V: Cacheable> Space<V> {
                 drop(pending);
                 // Whether or not the value arrived: nobody may go on serving what was there before.
                 // It has one scope, a key.
-                if let Ok(parts) = split(event, self.fence.partitions(), true, |_| self.settings.ttl_max) {
+                if let Ok(parts) = split(event, self.fence.partitions(), true, |_| self.settings.stamp_ttl())
+                {
                     parts.into_iter().for_each(|part| core.outbox.push(part));
                     core.outbox_filled.notify_one();
                 }

@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache_events::Version;
+use cache_events::{Clock, Version};
 use cache_tiered::{Loaded, PutOutcome, ReadOptions, Tiers, WriteOptions};
 use support::{eventually, node, server, spawned, text};
 use tokio::sync::Notify;
@@ -56,4 +56,19 @@ async fn the_lag_of_a_slow_load_reaches_back_to_its_beginning() {
     release.notify_one();
     let answer = slow.await.expect("no panic").expect("loaded");
     assert!(answer.lag_ms >= 600, "as of {} ms ago, which was after the change", answer.lag_ms);
+}
+
+/// A record that seems to live longer than any of its namespace may was written before the store's clock was put back: it
+/// would outlive the stamps that outdate it.
+#[tokio::test]
+async fn a_record_that_lives_longer_than_it_may_is_a_miss() {
+    let (server, clock) = server();
+    let (one, other) = (node(&server, &clock, "one").await, node(&server, &clock, "other").await);
+    let key = text(&one).key("k").expect("valid");
+    let _ = text(&one).put(&key, "value".into()).await.expect("acknowledged");
+    // The embedded server's clock goes on; to a node whose own is two hours behind it is the same as the other way round.
+    clock.set_wall(clock.wall() - 2 * 3_600_000);
+    assert!(text(&other).get(&key).await.expect("readable").is_none());
+    clock.set_wall(clock.wall() + 2 * 3_600_000);
+    assert!(text(&other).get(&key).await.expect("readable").is_some());
 }

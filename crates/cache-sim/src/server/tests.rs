@@ -114,3 +114,23 @@ async fn the_modelled_server_keeps_the_contract_of_transports() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn two_masters_that_know_the_same_past_begin_different_epochs_though_the_clock_is_behind() {
+    let fine = fine(1);
+    let begin = || {
+        let hello =
+            |part: &mut super::Part, step: &mut super::Step<'_>| part.hello(Position::ZERO, step).epoch;
+        fine.world.with(|state, now| state.server.step(Partition(0), now, hello))
+    };
+    let first = begin();
+    let past = fine.world.with(|state, _| {
+        state.server.skew = -3_600_000;
+        state.server.snapshot()
+    });
+    let epochs = [(); 2].map(|()| {
+        let _ = fine.world.with(|state, _| state.server.reborn(past.clone()));
+        begin()
+    });
+    assert!(epochs[0] > first && epochs[1] > first && epochs[0] != epochs[1], "{first}, then {epochs:?}");
+}

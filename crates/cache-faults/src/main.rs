@@ -1,9 +1,8 @@
 //! `cargo xtask faults`: runs the fault matrix and prints it.
 
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 
-use anyhow::Context;
-use cache_faults::mutation::guards_can_be_taken_out;
+use cache_faults::mutation::{guards_can_be_taken_out, without};
 use cache_faults::report::HEAD;
 use cache_faults::rows;
 use clap::Parser;
@@ -70,15 +69,9 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(if held == outcomes.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Whether readers see stale values once the guard is gone: in a process of its own, for a build reads once which one that
-/// is.
-fn control(fault: &str, mutation: &str, seed: u64) -> anyhow::Result<bool> {
-    let this = std::env::current_exe().context("this program has no path")?;
-    let status = Command::new(this)
-        .args(["--json", "--only", fault, "--seed", &seed.to_string()])
-        .env("EDGECACHE_MUTATION", mutation)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()?;
-    Ok(!status.success())
+/// Whether readers see stale values once the guard is gone.
+fn control(fault: &str, guard: &str, seed: u64) -> anyhow::Result<bool> {
+    let mut command = without(guard)?;
+    command.args(["--json", "--only", fault, "--seed", &seed.to_string()]);
+    Ok(!command.stdout(Stdio::null()).stderr(Stdio::null()).status()?.success())
 }

@@ -1,4 +1,6 @@
-//! Whether this build has guards that can be taken out.
+//! Whether this build has guards that can be taken out, and how to run it without one.
+
+use std::process::Command;
 
 #[cfg(all(edgecache_mutation, not(debug_assertions)))]
 compile_error!("a build from which guards can be taken out is no release");
@@ -9,4 +11,14 @@ pub const fn guards_can_be_taken_out() -> bool {
     return true;
     #[cfg(not(edgecache_mutation))]
     return false;
+}
+
+/// This program once more, without a guard: in a process of its own, for a build reads once which guard it goes without.
+///
+/// # Errors
+/// If the program has no path any more.
+pub fn without(guard: &str) -> std::io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.env("EDGECACHE_MUTATION", guard);
+    Ok(command)
 }

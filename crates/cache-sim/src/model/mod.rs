@@ -13,7 +13,7 @@
 //! | it works | a value gets into L1 again after an acknowledged change |
 //!
 //! A [`Protocol`] says how the key is written, what may happen how often, and which guard is missing; the steps are in
-//! [`steps`], the parts in [`parts`]. The first two tables of `docs/simulation.md` come from here.
+//! `steps.rs`, the parts of a state in `parts.rs`.
 
 mod parts;
 mod steps;

@@ -145,12 +145,14 @@ pub fn all() -> Vec<Row> {
         Row::new("node partitioned longer than the bound", standalone, |f| Box::pin(network::partition(f)))
             .short()
             .control("bound_unchecked"),
-        Row::new("silent partition of 6 s", standalone, |f| Box::pin(network::silence(f))),
+        Row::new("silent partition of 6 s", standalone, |f| Box::pin(network::silence(f)))
+            .control("bound_unchecked"),
         Row::new("slow network, 80 ms each way", standalone, |f| Box::pin(network::delay(f))),
         Row::new("Redis killed and restarted empty", standalone, |f| Box::pin(server::restart_empty(f)))
             .short()
             .control("epoch_without_flush"),
-        Row::new("Redis restarted from an old snapshot", standalone, |f| Box::pin(server::old_snapshot(f))),
+        Row::new("Redis restarted from an old snapshot", standalone, |f| Box::pin(server::old_snapshot(f)))
+            .control("dead_epoch_taken"),
         Row::new("Redis stopped for less than the bound", standalone, |f| Box::pin(server::stop_short(f))),
         Row::new("Redis stopped for longer than the bound", standalone, |f| Box::pin(server::stop_long(f))),
         Row::new("FLUSHALL", standalone, |f| Box::pin(server::flush_all(f))).short(),
@@ -162,13 +164,14 @@ pub fn all() -> Vec<Row> {
         Row::new("out of memory", standalone, |f| Box::pin(server::no_memory(f))),
         Row::new("slow loaders across invalidations", standalone, |f| Box::pin(network::wait(f)))
             .weather(slow)
-            .control("l1_insert_unfenced"),
+            .control("l1_race_insert_after_event"),
         Row::new("loaders that panic", standalone, |f| Box::pin(network::wait(f))).weather(panics),
         Row::new("corrupt and foreign records", standalone, |f| Box::pin(hostile::records(f))),
         Row::new("forged hints and log entries", standalone, |f| Box::pin(hostile::events(f))),
         Row::new("failover that loses acknowledged events and uses ids again", replicated, |f| {
             Box::pin(master::lossy_failover(f))
-        }),
+        })
+        .control("dead_epoch_taken"),
         Row::new("master under Sentinel killed", sentinel, |f| Box::pin(master::kill_sentinel_master(f))),
         Row::new("master of a Cluster killed", cluster, |f| Box::pin(master::kill_cluster_master(f))),
         Row::new("slots of a Cluster moved", cluster, |f| Box::pin(master::reshard(f))),

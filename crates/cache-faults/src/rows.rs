@@ -163,8 +163,12 @@ pub fn all() -> Vec<Row> {
         Row::new("NOSCRIPT", standalone, |f| Box::pin(server::forget_scripts(f))),
         Row::new("out of memory", standalone, |f| Box::pin(server::no_memory(f))),
         Row::new("slow loaders across invalidations", standalone, |f| Box::pin(network::wait(f)))
-            .weather(slow)
-            .control("l1_race_insert_after_event"),
+            .weather(slow),
+        Row::new("slow loaders across invalidations, memory alone", standalone, |f| {
+            Box::pin(network::wait(f))
+        })
+        .weather(Weather { memory_only: true, ..slow })
+        .control("l1_race_insert_after_event"),
         Row::new("loaders that panic", standalone, |f| Box::pin(network::wait(f))).weather(panics),
         Row::new("corrupt and foreign records", standalone, |f| Box::pin(hostile::records(f))),
         Row::new("forged hints and log entries", standalone, |f| Box::pin(hostile::events(f))),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use cache_events::{Key, Namespace, Scope, Tag, Version};
 use cache_tiered::staleness::StalenessChecker;
-use cache_tiered::{Loaded, TieredCache, TypedCache, WriteOptions};
+use cache_tiered::{Loaded, ReadOptions, TieredCache, Tiers, TypedCache, WriteOptions};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
@@ -50,11 +50,13 @@ pub struct Weather {
     pub load_ms_max: u64,
     /// One load in so many panics; 0 = none.
     pub panic_every: u64,
+    /// What is read stays in memory: of the two fences of a load, that of L2 and that of L1, only the second is left.
+    pub memory_only: bool,
 }
 
 impl Default for Weather {
     fn default() -> Self {
-        Self { load_ms_max: 5, panic_every: 0 }
+        Self { load_ms_max: 5, panic_every: 0, memory_only: false }
     }
 }
 
@@ -288,7 +290,9 @@ impl Shared {
             assert!(every == 0 || turn % every != 0, "a loader that panics now and then");
             Ok(Loaded::new(version).versioned(Version(version)).tagged(tag(number)))
         };
-        let answer = handle(node).get_or_load(&key(number), load).await.ok()?;
+        let tiers = self.weather.memory_only.then_some(Tiers::L1Only);
+        let options = ReadOptions { tiers, ..ReadOptions::default() };
+        let answer = handle(node).get_or_load_with(&key(number), &options, load).await.ok()?;
         answer.value.map(|version| *version)
     }
 }

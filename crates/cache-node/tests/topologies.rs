@@ -340,21 +340,27 @@ async fn behind_a_barrier_nobody_serves_what_was_there_before() {
 async fn a_write_that_replicas_do_not_have_is_not_acknowledged() {
     let deployment = RedisReplicated::start(1);
     let config = config(&deployment.master.url());
-    let transport = Arc::new(RedisTransport::new(config.clone()).expect("valid"));
-    let cache = start_over(&config, transport, "a", Duration::from_millis(600));
-    live(&[&cache]).await;
+    let with_deadline = |name: &str, deadline: Duration| {
+        let transport = Arc::new(RedisTransport::new(config.clone()).expect("valid"));
+        start_over(&config, transport, name, deadline)
+    };
+    // One that waits however busy the machine is, and one that gives up.
+    let (cache, hasty) = (with_deadline("a", PATIENCE), with_deadline("b", Duration::from_millis(600)));
+    live(&[&cache, &hasty]).await;
     let key = key(1);
     let _ = cache.publish(change(&key, Acknowledge::Replicated(1))).await.expect("the replica has it");
     deployment.replicas[0].pause();
     let _ = cache.publish(change(&key, Acknowledge::Master)).await.expect("the master has it");
-    let error = cache.publish(change(&key, Acknowledge::Replicated(1))).await.expect_err("nobody else has");
+    let error = hasty.publish(change(&key, Acknowledge::Replicated(1))).await.expect_err("nobody else has");
     assert!(
         matches!(&error, WriteError::Unacked { last, .. } if last.to_string().contains("0 of 1")),
         "{error}"
     );
     deployment.replicas[0].resume();
     let _ = cache.publish(change(&key, Acknowledge::Replicated(1))).await.expect("the replica has it");
-    cache.stop().await;
+    for cache in [cache, hasty] {
+        cache.stop().await;
+    }
 }
 
 #[test]

@@ -6,7 +6,10 @@ use cache_testkit::{RedisCluster, RedisReplicated, RedisSentinels};
 fn a_replica_follows_and_is_promoted() {
     let deployment = RedisReplicated::start(1);
     deployment.master.command(&["SET", "a", "1"]);
-    assert_eq!(deployment.master.command(&["WAIT", "1", "5000"]).int(), 1);
+    // Not WAIT, which would look at what its own connection has written: nothing.
+    while deployment.replicas[0].command(&["EXISTS", "a"]).int() == 0 {
+        std::thread::yield_now();
+    }
     assert_eq!(deployment.replicas[0].command(&["GET", "a"]).text(), "1");
     assert_eq!(deployment.promote(0).info("replication", "role"), "master");
 }

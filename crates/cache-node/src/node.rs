@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use cache_api::Status;
+use cache_tiered::TieredCache;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -49,6 +50,11 @@ impl Node {
     /// The operating system does not say.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Its cache, for programs that have a node inside.
+    pub fn cache(&self) -> &TieredCache {
+        self.app.cache()
     }
 
     /// Answers requests until `shutdown` is cancelled, then finishes those under way and stops the cache.

@@ -2,8 +2,10 @@
 
 mod support;
 
+use cache_events::{Position, Version};
 use cache_node::config::{NodeConfig, Sources, load};
 use cache_node::node::Node;
+use cache_tiered::{TieredCache, WriteOptions};
 use serde_json::{Value, json};
 use support::Client;
 use tokio::runtime::Runtime;
@@ -11,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 struct Running {
     runtime: Runtime,
+    cache: TieredCache,
     shutdown: CancellationToken,
     served: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
     client: Client,
@@ -22,10 +25,11 @@ impl Running {
         let shutdown = CancellationToken::new();
         let node = runtime.block_on(Node::start(config)).expect("it starts");
         let base = format!("http://{}", node.address().expect("an address"));
+        let cache = node.cache().clone();
         let served = Some(runtime.spawn(node.serve(shutdown.clone())));
         let client = Client::new(&base);
         client.until_status("healthy");
-        Self { runtime, shutdown, served, client }
+        Self { runtime, cache, shutdown, served, client }
     }
 }
 
@@ -66,8 +70,33 @@ fn a_written_value_is_read_back_with_its_freshness() {
     assert_eq!((read.header("x-cache-tier"), read.header("age")), (Some("l1"), Some("0")));
     let lag: u64 = read.header("x-cache-lag-ms").expect("a lag").parse().expect("a number");
     assert!(lag < 2_000, "{lag}");
+    let as_of: jiff::Timestamp = read.header("x-cache-as-of").expect("one").parse().expect("RFC 3339");
+    let now = node.cache.clock().wall() as i64;
+    assert!((now - 15_000..=now).contains(&as_of.as_millisecond()), "{as_of}");
+    assert_eq!(read.header("x-cache-version"), None, "it was given none");
     assert_eq!(read.header("x-cache-stale"), None);
     assert_eq!(client.get("/cache/gpu_pricing/H100").status, 404, "without parameters it is another key");
+}
+
+#[test]
+fn an_answer_tells_the_version_and_the_position_of_the_value() {
+    let node = node();
+    let session = node.cache.namespace::<Value>("session").expect("declared");
+    let key = session.key("s").expect("valid");
+    let mut before = Position::ZERO;
+    for version in [7, 9] {
+        let options = WriteOptions::default();
+        let write = session.put_versioned(&key, Version(version), json!(1), &options);
+        let _ = node.runtime.block_on(write).expect("acknowledged");
+        for wish in ["bounded", "latest"] {
+            let read = node.client.ask("GET", "/cache/session/s", &[("cache-freshness", wish)], None);
+            assert_eq!(read.header("x-cache-version"), Some(version.to_string().as_str()), "{wish}");
+            let at: Position = read.header("x-cache-position").expect("one").parse().expect("a position");
+            assert_eq!(at, session.resident(&key).expect("there").position, "{wish}");
+            assert!(wish == "latest" || at > before, "{at} after {before}");
+            before = at;
+        }
+    }
 }
 
 #[test]

@@ -10,12 +10,12 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use cache_api::headers;
-use cache_events::Scope;
+use cache_events::{Scope, Version};
 use cache_tiered::{Answer, Freshness, ReadOptions, WriteOptions, Written};
 use serde_json::Value;
 
 use super::problem::Problem;
-use super::{App, request};
+use super::{App, observe::rfc3339, request};
 
 type Place = Result<Path<(String, String)>, PathRejection>;
 
@@ -45,7 +45,7 @@ pub(crate) async fn read(
         Some(value) => Json(&**value).into_response(),
         None => miss("it is known that there is none").into_response(),
     };
-    response.headers_mut().extend(freshness(&answer));
+    response.headers_mut().extend(freshness(&answer, app.cache().clock().wall()));
     Ok(response)
 }
 
@@ -110,8 +110,8 @@ fn checked(place: Place) -> Result<(String, String), Problem> {
     Ok(place)
 }
 
-/// What is known about the freshness of an answer.
-fn freshness(answer: &Answer<Value>) -> HeaderMap {
+/// What is known about the freshness of an answer; `wall`: the time of the answer, in Unix milliseconds.
+fn freshness(answer: &Answer<Value>, wall: u64) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let text = HeaderName::from_static;
     headers.insert(text(headers::CACHE_TIER), HeaderValue::from_static(answer.tier.as_str()));
@@ -121,11 +121,22 @@ fn freshness(answer: &Answer<Value>) -> HeaderMap {
         && let Ok(lag) = u64::try_from(answer.lag().as_millis())
     {
         headers.insert(text(headers::CACHE_LAG_MS), HeaderValue::from(lag));
+        told(&mut headers, headers::CACHE_AS_OF, rfc3339(wall.saturating_sub(lag)));
     }
+    let versioned = (answer.version != Version::NONE).then(|| answer.version.0.to_string());
+    told(&mut headers, headers::CACHE_VERSION, versioned);
+    told(&mut headers, headers::CACHE_POSITION, Some(answer.position.to_string()));
     if answer.stale {
         headers.insert(text(headers::CACHE_STALE), HeaderValue::from_static("true"));
     }
     headers
+}
+
+/// Adds a header whose value is made of digits and signs, if there is one.
+fn told(headers: &mut HeaderMap, name: &'static str, value: Option<String>) {
+    if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+        headers.insert(HeaderName::from_static(name), value);
+    }
 }
 
 const LAG_TOLD_MAX: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -182,7 +182,8 @@ fn topology_health(told: cache_redis::TopologyHealth) -> TopologyHealth {
     }
 }
 
-fn rfc3339(unix_ms: u64) -> Option<String> {
+/// Unix milliseconds as text.
+pub(crate) fn rfc3339(unix_ms: u64) -> Option<String> {
     Some(jiff::Timestamp::from_millisecond(i64::try_from(unix_ms).ok()?).ok()?.to_string())
 }
 

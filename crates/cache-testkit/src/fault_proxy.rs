@@ -22,6 +22,10 @@ pub enum Fault {
     BlackHole,
     /// What the server says is lost; what the client says arrives.
     SwallowAnswers,
+    /// What the client says is lost; what the server says arrives.
+    SwallowRequests,
+    /// Nobody takes what the server says: its buffers fill, until it does something about it.
+    Stall,
     /// They arrive that much later, each way.
     Delay(Duration),
     /// The connection is reset (and new ones right after they were accepted).
@@ -32,6 +36,8 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct FaultProxy {
     addr: SocketAddr,
+    /// Where connections that come from now on lead.
+    target: Arc<Mutex<SocketAddr>>,
     /// What connections that come from now on do.
     for_new: Arc<watch::Sender<Fault>>,
     current: Arc<Mutex<Vec<watch::Sender<Fault>>>>,
@@ -48,9 +54,16 @@ impl FaultProxy {
         let addr = listener.local_addr()?;
         let for_new = Arc::new(watch::Sender::new(Fault::Pass));
         let current = Arc::new(Mutex::new(Vec::new()));
+        let target = Arc::new(Mutex::new(target));
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, target, for_new.clone(), current.clone()));
-        Ok(Self { addr, for_new, current, _tasks: tasks })
+        tasks.spawn(accept(listener, target.clone(), for_new.clone(), current.clone()));
+        Ok(Self { addr, target, for_new, current, _tasks: tasks })
+    }
+
+    /// Leads the connections that come from now on somewhere else, as a name that points to another server does. Those that
+    /// are open stay where they are.
+    pub fn lead_to(&self, target: SocketAddr) {
+        *self.target.lock() = target;
     }
 
     /// Where it listens.
@@ -86,7 +99,7 @@ impl FaultProxy {
 
 async fn accept(
     listener: TcpListener,
-    target: SocketAddr,
+    target: Arc<Mutex<SocketAddr>>,
     for_new: Arc<watch::Sender<Fault>>,
     current: Arc<Mutex<Vec<watch::Sender<Fault>>>>,
 ) {
@@ -105,6 +118,7 @@ async fn accept(
         list.retain(|connection: &watch::Sender<Fault>| !connection.is_closed());
         list.push(sender);
         drop(list);
+        let target = *target.lock();
         connections.spawn(async move {
             let Ok(server) = TcpStream::connect(target).await else { return };
             let _ = client.set_nodelay(true);
@@ -136,7 +150,7 @@ async fn relay(client: TcpStream, server: TcpStream, fault: watch::Receiver<Faul
 async fn copy(
     mut from: OwnedReadHalf,
     to: &mut OwnedWriteHalf,
-    fault: watch::Receiver<Fault>,
+    mut fault: watch::Receiver<Fault>,
     answers: bool,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
@@ -148,6 +162,11 @@ async fn copy(
             Fault::BlackHole if read == 0 => std::future::pending().await,
             Fault::BlackHole => continue,
             Fault::SwallowAnswers if answers && read > 0 => continue,
+            Fault::SwallowRequests if !answers && read > 0 => continue,
+            Fault::Stall if answers => {
+                // What was taken already comes when somebody listens again.
+                let _ = fault.wait_for(|fault| *fault != Fault::Stall).await;
+            }
             Fault::Delay(by) => tokio::time::sleep(by).await,
             _ => {}
         }

@@ -21,6 +21,8 @@ struct Faults {
     /// Of 256 hints: so many are lost, repeated later, or delivered after their successor.
     disorder: AtomicU64,
     random: AtomicU64,
+    /// Hints wait.
+    held: watch::Sender<bool>,
 }
 
 impl Faults {
@@ -36,8 +38,12 @@ impl Faults {
 impl FaultyTransport {
     /// A transport without faults yet; `seed` decides which hints suffer.
     pub fn new(inner: Arc<dyn Transport>, seed: u64) -> Self {
-        let faults =
-            Faults { lose_hints: false.into(), disorder: AtomicU64::new(0), random: AtomicU64::new(seed) };
+        let faults = Faults {
+            lose_hints: false.into(),
+            disorder: AtomicU64::new(0),
+            random: AtomicU64::new(seed),
+            held: watch::channel(false).0,
+        };
         Self { inner, faults: Arc::new(faults), line: watch::channel(true).0 }
     }
 
@@ -56,9 +62,15 @@ impl FaultyTransport {
         self.faults.disorder.store(u64::from(of_256), Ordering::SeqCst);
     }
 
+    /// Keeps all hints back until told otherwise; then they arrive, in their order.
+    pub fn hold_hints(&self, hold: bool) {
+        self.faults.held.send_replace(hold);
+    }
+
     /// Ends all faults.
     pub fn heal(&self) {
         self.lose_hints(false);
+        self.hold_hints(false);
         self.disorder(0);
         self.line.send_replace(true);
     }
@@ -85,7 +97,15 @@ impl Transport for FaultyTransport {
         self.check()?;
         let inner = self.inner.subscribe().await?;
         let (faults, line) = (self.faults.clone(), self.line.subscribe());
-        Ok(Box::new(FaultyStream { inner, faults, line, queued: VecDeque::new() }))
+        let held = self.faults.held.subscribe();
+        Ok(Box::new(FaultyStream {
+            inner,
+            faults,
+            line,
+            held,
+            late: VecDeque::new(),
+            queued: VecDeque::new(),
+        }))
     }
 
     async fn sync(
@@ -104,6 +124,9 @@ struct FaultyStream {
     inner: Box<dyn HintStream>,
     faults: Arc<Faults>,
     line: watch::Receiver<bool>,
+    held: watch::Receiver<bool>,
+    /// Hints that were held back.
+    late: VecDeque<Hint>,
     /// Hints that come late or once more.
     queued: VecDeque<Hint>,
 }
@@ -112,11 +135,18 @@ struct FaultyStream {
 impl HintStream for FaultyStream {
     async fn next(&mut self) -> Hint {
         loop {
+            let waiting = !self.late.is_empty();
             let hint = tokio::select! {
                 biased;
                 _ = self.line.wait_for(|up| !up) => return Hint::Closed("cut by the test".into()),
-                hint = self.inner.next() => hint,
+                _ = self.held.wait_for(|held| !held), if waiting => self.late.pop_front(),
+                hint = self.inner.next() => Some(hint),
             };
+            let Some(hint) = hint else { continue };
+            if *self.held.borrow() {
+                self.late.push_back(hint);
+                continue;
+            }
             if !matches!(hint, Hint::Event { .. }) {
                 return hint;
             }

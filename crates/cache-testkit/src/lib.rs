@@ -2,14 +2,17 @@
 //!
 //! - [`RedisServer`]: a real `redis-server` or `valkey-server` on a free loopback port, with restarts, kills and pauses.
 //! - [`RedisReplicated`], [`RedisSentinels`], [`RedisCluster`]: several of them, with failovers and moving slots.
-//! - [`FaultProxy`]: a TCP proxy that passes, swallows, delays or resets.
-//! - [`ManualClock`]: time that moves when the test says so.
-//! - [`FaultyTransport`], [`FaultyStore`]: decorators that lose, repeat, reorder and refuse.
+//! - [`FaultProxy`]: a TCP proxy that passes, swallows, delays, stalls, resets or leads elsewhere.
+//! - [`ManualClock`]: time that moves when the test says so. [`JumpingClock`]: real time that jumps when the test says so.
+//! - [`pause`], [`resume`]: a child process stands still and goes on.
+//! - [`FaultyTransport`], [`FaultyStore`]: decorators that lose, repeat, reorder, hold back and refuse.
 
 mod fault_proxy;
 mod faulty_store;
 mod faulty_transport;
+mod jumping_clock;
 mod manual_clock;
+mod process;
 mod redis_cluster;
 mod redis_replicated;
 mod redis_sentinels;
@@ -20,7 +23,9 @@ mod wait;
 pub use fault_proxy::{Fault, FaultProxy};
 pub use faulty_store::FaultyStore;
 pub use faulty_transport::FaultyTransport;
+pub use jumping_clock::JumpingClock;
 pub use manual_clock::ManualClock;
+pub use process::{pause, resume};
 pub use redis_cluster::RedisCluster;
 pub use redis_replicated::RedisReplicated;
 pub use redis_sentinels::{RedisSentinels, Shard};

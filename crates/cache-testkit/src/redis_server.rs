@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::process::{pause, resume};
 use crate::resp::{self, Reply};
 
 /// Names the server program, if it is not `redis-server` or `valkey-server` on the PATH.
@@ -222,17 +222,16 @@ impl RedisServer {
 
     /// Stops the process (SIGSTOP): connections stay open and nothing is answered.
     pub fn pause(&self) {
-        self.signal(Signal::STOP);
+        pause(self.child());
     }
 
     /// Lets a paused process go on (SIGCONT).
     pub fn resume(&self) {
-        self.signal(Signal::CONT);
+        resume(self.child());
     }
 
-    fn signal(&self, signal: Signal) {
-        let running = self.running.as_ref().expect("the server runs");
-        kill_process(Pid::from_child(&running.child), signal).expect("a signal to our own child");
+    fn child(&self) -> &Child {
+        &self.running.as_ref().expect("the server runs").child
     }
 
     /// Starts the process and reads its log until it is ready; the log is the error.

@@ -1,34 +1,25 @@
-//! Whole caches over real deployments whose masters fail and whose slots move: nobody reads what is older than the bound
-//! allows, and everything works again afterwards. And what the levels of acknowledgement promise.
+//! Whole caches and nodes over real deployments: what reaches whom, what the levels of acknowledgement promise, and what a
+//! node says of its servers. What happens to them under load is in the fault matrix (`cache-faults`).
 
 mod support;
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use cache_bus::Transport;
-use cache_events::{EventKind, Key, Namespace, NodeId, Pattern, Scope, Version};
+use cache_events::{EventKind, Key, Namespace, NodeId, Pattern, Scope};
 use cache_policy::PolicyKind;
 use cache_redis::{RedisConfig, RedisStore, RedisTransport};
-use cache_testkit::{FaultyTransport, RedisCluster, RedisReplicated, RedisSentinels, RedisServer};
-use cache_tiered::staleness::StalenessChecker;
+use cache_testkit::{FaultyTransport, RedisCluster, RedisReplicated, RedisServer, RedisServerOptions};
 use cache_tiered::{
-    Acknowledge, BusConfig, CoarseClock, EventDraft, Loaded, NamespaceSettings, NodeSettings, TieredCache,
+    Acknowledge, BusConfig, CoarseClock, EventDraft, NamespaceSettings, NodeSettings, TieredCache,
     TypedCache, WriteError,
 };
-use parking_lot::Mutex;
 use serde_json::json;
 use support::Serving;
-use tokio::task::JoinSet;
 
 /// D. Short, so that a fault outlasts it.
 const BOUND: Duration = Duration::from_millis(1000);
-/// What a busy machine may add.
-const MARGIN: Duration = Duration::from_millis(100);
-const KEYS: usize = 240;
-const WRITERS: usize = 12;
 /// Long enough that a busy machine is no reason to fail.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -92,169 +83,6 @@ async fn until(what: &str, mut done: impl FnMut() -> bool) {
 
 async fn live(caches: &[&TieredCache]) {
     until("all nodes are live", || caches.iter().all(|cache| cache.health().live)).await;
-}
-
-/// Writers and readers, and what they saw.
-struct Storm {
-    writer: TieredCache,
-    readers: Vec<TieredCache>,
-    /// The system of record.
-    source: Mutex<HashMap<Key, u64>>,
-    checker: StalenessChecker,
-    over: AtomicBool,
-    reads: AtomicU64,
-    acked: AtomicU64,
-    unacked: AtomicU64,
-    worst: AtomicU64,
-}
-
-impl Storm {
-    fn now(&self) -> u64 {
-        self.writer.clock().now()
-    }
-
-    /// Each writer has keys of its own, so that those of a partition that is away do not hold up the others.
-    async fn write(self: Arc<Self>, writer: usize) {
-        let cache = &self.writer;
-        let (mut random, mut version) = (fastrand::Rng::with_seed(writer as u64), 0);
-        while !self.over.load(Ordering::Relaxed) {
-            let key = key(random.usize(0..KEYS / WRITERS) * WRITERS + writer);
-            version += 1;
-            self.source.lock().insert(key.clone(), version);
-            match handle(cache).invalidate(&key, "changed").await {
-                Ok(_) => {
-                    self.checker.acked(&key, Version(version), self.now());
-                    self.acked.fetch_add(1, Ordering::Relaxed);
-                }
-                Err(_) => {
-                    self.unacked.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    }
-
-    async fn read(self: Arc<Self>, reader: usize, seed: u64) {
-        let handle = handle(&self.readers[reader]);
-        let mut random = fastrand::Rng::with_seed(seed);
-        while !self.over.load(Ordering::Relaxed) {
-            let key = key(random.usize(0..KEYS));
-            let began = self.now();
-            let (storm, asked) = (self.clone(), key.clone());
-            let load = move || async move {
-                let version = storm.source.lock().get(&asked).copied().unwrap_or_default();
-                // Slow enough to be overtaken.
-                tokio::time::sleep(Duration::from_millis(asked.hash64() % 5)).await;
-                Ok(Loaded::new(version))
-            };
-            if let Ok(answer) = handle.get_or_load(&key, load).await {
-                let seen = answer.value.map_or(0, |value| *value);
-                let staleness = self.checker.staleness(&key, Version(seen), began);
-                self.worst.fetch_max(staleness, Ordering::Relaxed);
-                self.reads.fetch_add(1, Ordering::Relaxed);
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// Lets them write and read while the faults go on, and until all is well again.
-    async fn rage<D: Send + 'static>(url: &str, faults: impl FnOnce() -> D + Send + 'static) {
-        let config = config(url);
-        let storm = Arc::new(Self {
-            writer: start(&config, "writer"),
-            readers: vec![start(&config, "reader-1"), start(&config, "reader-2")],
-            source: Mutex::default(),
-            checker: StalenessChecker::new(BOUND.as_millis() as u64),
-            over: AtomicBool::new(false),
-            reads: AtomicU64::new(0),
-            acked: AtomicU64::new(0),
-            unacked: AtomicU64::new(0),
-            worst: AtomicU64::new(0),
-        });
-        let caches = [&storm.writer, &storm.readers[0], &storm.readers[1]];
-        live(&caches).await;
-        let mut tasks = JoinSet::new();
-        for writer in 0..WRITERS {
-            tasks.spawn(storm.clone().write(writer));
-        }
-        for reader in 0..4 {
-            tasks.spawn(storm.clone().read(reader % 2, reader as u64));
-        }
-        until("there is something to be lost", || storm.acked.load(Ordering::Relaxed) > 100).await;
-        // The servers end with it.
-        let began = support::stopwatch();
-        let _deployment = tokio::task::spawn_blocking(faults).await.expect("the faults happen");
-        println!("the faults took {:?}", began.elapsed());
-        live(&caches).await;
-        let acked = storm.acked.load(Ordering::Relaxed);
-        until("writes are acknowledged again", || storm.acked.load(Ordering::Relaxed) > acked + 100).await;
-        until("there was enough to judge", || storm.reads.load(Ordering::Relaxed) > 1_000).await;
-        storm.over.store(true, Ordering::Relaxed);
-        while let Some(ended) = tasks.join_next().await {
-            ended.expect("no task panics");
-        }
-        // Everybody sees the last version of everything, as soon as the bound allows.
-        let last = storm.source.lock().clone();
-        for cache in &storm.readers {
-            for (key, version) in &last {
-                until("the last version is read", || {
-                    let resident = handle(cache).resident(key);
-                    resident.is_none_or(|answer| answer.value.map(|value| *value) == Some(*version))
-                })
-                .await;
-            }
-        }
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let worst = Duration::from_millis(count(&storm.worst));
-        println!(
-            "{} reads, {} writes acknowledged, {} not; the stalest read was {worst:?} old",
-            count(&storm.reads),
-            count(&storm.acked),
-            count(&storm.unacked)
-        );
-        assert!(worst <= BOUND + MARGIN, "a read was {worst:?} stale");
-        for cache in caches {
-            cache.stop().await;
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_is_resharded_under_load() {
-    let cluster = RedisCluster::start_with(3, 0, &[]);
-    let url = cluster.url();
-    Storm::rage(&url, move || {
-        // Of the first node a stretch with three of its partitions goes to the third, slot by slot.
-        for slot in (0..1_536).filter(|slot| !cluster.keys_of(0, *slot).is_empty()) {
-            cluster.move_slot(slot, 2);
-        }
-        cluster
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_master_of_a_cluster_is_killed_under_load() {
-    let mut cluster = RedisCluster::start();
-    let url = cluster.url();
-    Storm::rage(&url, move || {
-        cluster.nodes[1].kill();
-        cluster.wait_for_failover(8_000, 1);
-        cluster
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_master_under_sentinel_is_killed_under_load() {
-    let mut deployment = RedisSentinels::start(&["one", "two"]);
-    let url = deployment.url();
-    Storm::rage(&url, move || {
-        let killed = deployment.kill_master(0);
-        deployment.wait_for_failover(0, killed);
-        deployment
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -399,5 +227,19 @@ fn a_node_on_a_cluster_serves_and_says_how_its_servers_are() {
     assert_eq!(topology["primary_healthy"], json!(true));
     for node in nodes {
         assert!(node.terminate().0.success());
+    }
+}
+
+#[test]
+fn a_node_warns_of_a_master_that_would_go_on_alone() {
+    let guarded = ["--min-replicas-to-write", "1", "--min-replicas-max-lag", "1"].map(str::to_owned).to_vec();
+    for (args, warned) in [(Vec::new(), true), (guarded, false)] {
+        let options = RedisServerOptions { args, ..Default::default() };
+        let deployment = RedisReplicated::start_with(1, options);
+        let node = Serving::start(&[("REDIS_URL", &deployment.master.url())]);
+        node.client.until_status("healthy");
+        let (status, log) = node.terminate();
+        assert!(status.success(), "{log}");
+        assert_eq!(log.contains("min-replicas-to-write"), warned, "{log}");
     }
 }

@@ -1,12 +1,15 @@
 //! `cargo xtask faults`: runs the fault matrix and prints it.
 
+use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
+use std::time::Duration;
 
 use anyhow::Context;
+use cache_faults::apart::be_node;
 use cache_faults::mutation::{guards_can_be_taken_out, without};
 use cache_faults::report::HEAD;
 use cache_faults::rows;
-use cache_faults::storm::{BOUND, MARGIN};
+use cache_faults::storm::{MARGIN, now};
 use clap::Parser;
 
 /// Runs the fault matrix over real Redis servers (redis-server must be installed).
@@ -25,9 +28,22 @@ struct Arguments {
     /// `cargo xtask faults --controls`.
     #[arg(long)]
     controls: bool,
-    /// Seed of the storms.
+    /// Random faults for so many seconds on each kind of deployment, drawn by the seed, instead of the rows. `--only` chooses
+    /// among `replica`, `Sentinel` and `Cluster`.
+    #[arg(long, value_name = "SECONDS")]
+    chaos: Option<u64>,
+    /// Seed of the storms and of random faults.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Be a node on these servers and answer questions: what rows start that stop and kill processes.
+    #[arg(long, hide = true, value_name = "URL", requires = "source")]
+    node: Option<String>,
+    /// The file with what the node loads.
+    #[arg(long, hide = true)]
+    source: Option<PathBuf>,
+    /// How long its loads take at most.
+    #[arg(long, hide = true, default_value_t = 5)]
+    load_ms: u64,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -36,6 +52,13 @@ fn main() -> anyhow::Result<ExitCode> {
         !arguments.controls || guards_can_be_taken_out(),
         "this build has no guards that can be taken out: use cargo xtask faults --controls"
     );
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    if let (Some(url), Some(source)) = (&arguments.node, &arguments.source) {
+        runtime.block_on(be_node(url, source, arguments.load_ms))?;
+        // The thread that reads the input need not end.
+        runtime.shutdown_background();
+        return Ok(ExitCode::SUCCESS);
+    }
     let chosen = |row: &rows::Row| {
         (!arguments.short || row.short)
             && arguments
@@ -43,18 +66,23 @@ fn main() -> anyhow::Result<ExitCode> {
                 .as_deref()
                 .is_none_or(|text| row.fault.to_lowercase().contains(&text.to_lowercase()))
     };
-    let rows: Vec<_> = rows::all().into_iter().filter(chosen).collect();
+    let all = match arguments.chaos {
+        Some(seconds) => rows::chaos(Duration::from_secs(seconds)),
+        None => rows::all(),
+    };
+    let rows: Vec<_> = all.into_iter().filter(chosen).collect();
     anyhow::ensure!(!rows.is_empty(), "no row is called so; without --only all of them run");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     if !arguments.json {
         println!("{HEAD}");
     }
     let mut outcomes = Vec::new();
     for (place, row) in rows.iter().enumerate() {
         eprintln!("{}/{}: {}", place + 1, rows.len(), row.fault);
+        let began = now();
         let mut outcome = runtime.block_on(row.run(arguments.seed));
+        eprintln!("  {:>5.1} s  over", began.elapsed().as_secs_f32());
         if let Some(mutation) = row.control.filter(|_| arguments.controls) {
-            outcome.control_found = Some(control(row.fault, mutation, arguments.seed)?);
+            outcome.control_found = Some(control(&row.fault, mutation, arguments.seed)?);
         }
         if !arguments.json {
             println!("{}", outcome.line());
@@ -65,6 +93,18 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&outcomes)?);
+    }
+    let figures: Vec<String> = outcomes
+        .iter()
+        .flat_map(|outcome| {
+            outcome.figures.iter().map(move |figure| format!("- {}: {figure}", outcome.fault))
+        })
+        .collect();
+    // Beside the array there is nothing on the standard output.
+    match (arguments.json, figures.is_empty()) {
+        (_, true) => {}
+        (true, _) => eprintln!("{}", figures.join("\n")),
+        (false, _) => println!("\n{}", figures.join("\n")),
     }
     let held = outcomes.iter().filter(|outcome| outcome.ok && outcome.control_found != Some(false)).count();
     eprintln!("{held} of {} rows hold", outcomes.len());
@@ -79,8 +119,8 @@ fn control(fault: &str, guard: &str, seed: u64) -> anyhow::Result<bool> {
     let rows: serde_json::Value = serde_json::from_slice(&output.stdout)
         .with_context(|| format!("the run without {guard} printed no rows"))?;
     let stale = |row: &serde_json::Value| {
-        let of_this = row["fault"] == fault;
-        of_this && row["worst_staleness_ms"].as_u64() > Some((BOUND + MARGIN).as_millis() as u64)
+        let (worst, bound) = (row["worst_staleness_ms"].as_u64(), row["bound_ms"].as_u64());
+        row["fault"] == fault && worst > bound.map(|bound| bound + MARGIN.as_millis() as u64)
     };
     Ok(rows.as_array().is_some_and(|rows| rows.iter().any(stale)))
 }

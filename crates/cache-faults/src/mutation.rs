@@ -13,12 +13,20 @@ pub const fn guards_can_be_taken_out() -> bool {
     return false;
 }
 
+/// This program once more, with the guards that it has itself.
+///
+/// # Errors
+/// If the program has no path any more.
+pub fn this_program() -> std::io::Result<Command> {
+    Ok(Command::new(std::env::current_exe()?))
+}
+
 /// This program once more, without a guard: in a process of its own, for a build reads once which guard it goes without.
 ///
 /// # Errors
 /// If the program has no path any more.
 pub fn without(guard: &str) -> std::io::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = this_program()?;
     command.env("EDGECACHE_MUTATION", guard);
     Ok(command)
 }

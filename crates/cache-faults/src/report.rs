@@ -4,13 +4,13 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::storm::Seen;
+use crate::storm::{MARGIN, Seen};
 
 /// The outcome of one row.
 #[derive(Debug, Clone, Serialize)]
 pub struct Outcome {
     /// The fault, as the matrix of the documentation names it.
-    pub fault: &'static str,
+    pub fault: String,
     /// Over what: `standalone`, `replicated`, `sentinel` or `cluster`.
     pub topology: &'static str,
     /// Whether the row holds.
@@ -26,6 +26,9 @@ pub struct Outcome {
     /// What is wrong, if anything.
     #[serde(skip)]
     pub why: Option<String>,
+    /// What was measured besides.
+    #[serde(skip)]
+    pub figures: Vec<String>,
     /// What else was counted.
     #[serde(skip)]
     pub seen: Seen,
@@ -36,6 +39,11 @@ pub const HEAD: &str = "| fault | topology | holds | worst staleness | bound | r
                         |---|---|---|---|---|---|---|---|---|";
 
 impl Outcome {
+    /// Whether a read was staler than it may be.
+    pub fn is_stale(&self) -> bool {
+        self.worst_staleness_ms > self.bound_ms + MARGIN.as_millis() as u64
+    }
+
     /// The row as a line of a table.
     pub fn line(&self) -> String {
         let control = match self.control_found {

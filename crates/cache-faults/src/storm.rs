@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cache_events::{Key, Namespace, Scope, Tag, Version};
+use cache_events::{Scope, Version};
 use cache_tiered::staleness::StalenessChecker;
-use cache_tiered::{Loaded, ReadOptions, TieredCache, Tiers, TypedCache, WriteOptions};
+use cache_tiered::{Loaded, ReadOptions, TieredCache, Tiers, WriteOptions};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
+
+use crate::apart::Apart;
+use crate::keys::{handle, key, tag};
+use crate::source::Source;
 
 /// The staleness bound of the nodes.
 pub const BOUND: Duration = Duration::from_millis(1_000);
@@ -22,9 +26,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Tasks that look at the end.
 const INSPECTORS: usize = 32;
 const WRITERS: usize = 12;
-const READERS: usize = 24;
-/// Keys of one tag.
-const TAGGED: usize = 4;
 /// Long enough that a busy machine is no reason to fail.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -41,6 +42,8 @@ pub struct Seen {
     pub failed: u64,
     /// The stalest read after an acknowledgement, in milliseconds.
     pub worst_ms: u64,
+    /// The same of the reads since [`Storm::mark`].
+    pub worst_ms_since: u64,
 }
 
 /// How loads and writes of a storm are.
@@ -52,11 +55,15 @@ pub struct Weather {
     pub panic_every: u64,
     /// What is read stays in memory: of the two fences of a load, that of L2 and that of L1, only the second is left.
     pub memory_only: bool,
+    /// Readers, over all nodes.
+    pub readers: usize,
+    /// Nodes that write: the first ones.
+    pub writing: usize,
 }
 
 impl Default for Weather {
     fn default() -> Self {
-        Self { load_ms_max: 5, panic_every: 0, memory_only: false }
+        Self { load_ms_max: 5, panic_every: 0, memory_only: false, readers: 24, writing: 3 }
     }
 }
 
@@ -68,34 +75,46 @@ pub struct Storm {
 
 struct Shared {
     nodes: Vec<TieredCache>,
+    apart: Option<Apart>,
     weather: Weather,
-    /// The system of record: the version of each key.
-    source: Vec<AtomicU64>,
+    source: Arc<Source>,
     checker: StalenessChecker,
     born: Instant,
+    /// From when on reads count for [`Seen::worst_ms_since`].
+    marked: AtomicU64,
     over: AtomicBool,
     loads: AtomicU64,
+    loading: Vec<Arc<Loading>>,
     seen: Mutex<Seen>,
 }
 
-fn handle(cache: &TieredCache) -> TypedCache<u64> {
-    cache.namespace("storm").unwrap_or_else(|error| panic!("every node has the namespace: {error}"))
+/// The loads under way on one node.
+#[derive(Default)]
+struct Loading {
+    now: AtomicU64,
+    most: AtomicU64,
 }
 
-fn key(number: usize) -> Key {
-    let namespace = Namespace::new("storm").unwrap_or_else(|error| panic!("a valid name: {error}"));
-    // Variants of one resource are invalidated together.
-    let built = Key::builder(&namespace, format!("resource-{}", number / 2)).param("n", number.to_string());
-    built.build().unwrap_or_else(|error| panic!("a valid key: {error}"))
+impl Loading {
+    /// One more, until what is given back goes.
+    fn begin(self: Arc<Self>) -> Under {
+        let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most.fetch_max(now, Ordering::Relaxed);
+        Under(self)
+    }
 }
 
-fn tag(number: usize) -> Tag {
-    Tag::new(format!("tag-{}", number / TAGGED)).unwrap_or_else(|error| panic!("a valid tag: {error}"))
+struct Under(Arc<Loading>);
+
+impl Drop for Under {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The time of the machine: reads are judged by it, not by the clock of the cache that is under test.
 #[expect(clippy::disallowed_methods, reason = "the judge does not use the clock of what it judges")]
-fn now() -> Instant {
+pub fn now() -> Instant {
     Instant::now()
 }
 
@@ -113,29 +132,40 @@ pub async fn until(what: &str, mut done: impl FnMut() -> bool) -> anyhow::Result
 }
 
 impl Storm {
-    /// Lets it begin; returns when there is something that can be lost.
+    /// Lets it begin; returns when there is something that can be lost. `apart`: the servers of one more node, in a process
+    /// of its own, that only reads.
     ///
     /// # Errors
     /// If the nodes do not come to life or nothing is acknowledged.
-    pub async fn begin(nodes: Vec<TieredCache>, weather: Weather, seed: u64) -> anyhow::Result<Self> {
-        until("all nodes are live", || nodes.iter().all(|node| node.health().live)).await?;
+    pub async fn begin(
+        nodes: Vec<TieredCache>,
+        apart: Option<&str>,
+        weather: Weather,
+        seed: u64,
+    ) -> anyhow::Result<Self> {
+        let source = Arc::new(Source::new(KEYS)?);
+        let apart = apart.map(|url| Apart::start(url, &source.path(), weather.load_ms_max)).transpose()?;
         let shared = Arc::new(Shared {
+            loading: nodes.iter().map(|_| Arc::default()).collect(),
             nodes,
+            apart,
             weather,
-            source: (0..KEYS).map(|_| AtomicU64::new(1)).collect(),
+            source,
             checker: StalenessChecker::new(BOUND.as_millis() as u64),
             born: now(),
+            marked: AtomicU64::new(0),
             over: AtomicBool::new(false),
             loads: AtomicU64::new(0),
             seen: Mutex::default(),
         });
+        shared.live().await?;
         // All nodes have all keys: what is not there cannot be stale.
         shared.inspected().await?;
         let mut tasks = JoinSet::new();
         for writer in 0..WRITERS {
             tasks.spawn(shared.clone().write(writer, seed));
         }
-        for reader in 0..READERS {
+        for reader in 0..weather.readers {
             tasks.spawn(shared.clone().read(reader, seed));
         }
         let storm = Self { shared, tasks };
@@ -161,9 +191,63 @@ impl Storm {
         *self.shared.seen.lock()
     }
 
-    /// The nodes.
+    /// The nodes in this process.
     pub fn nodes(&self) -> &[TieredCache] {
         &self.shared.nodes
+    }
+
+    /// The node in a process of its own.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn apart(&self) -> anyhow::Result<&Apart> {
+        self.shared.apart.as_ref().ok_or_else(|| anyhow::anyhow!("this row has no node apart"))
+    }
+
+    /// Reads that begin from now on count for [`Seen::worst_ms_since`] as well.
+    pub fn mark(&self) {
+        self.shared.marked.store(self.shared.ms(), Ordering::SeqCst);
+        self.shared.note(|seen| seen.worst_ms_since = 0);
+    }
+
+    /// How often the source was asked by the nodes in this process.
+    pub fn loads(&self) -> u64 {
+        self.shared.loads.load(Ordering::Relaxed)
+    }
+
+    /// The most loads that one of them had under way at a time.
+    pub fn loads_at_once(&self) -> u64 {
+        self.shared.loading.iter().map(|node| node.most.load(Ordering::Relaxed)).max().unwrap_or_default()
+    }
+
+    /// One read of each key on the node apart, all begun now, judged when they are answered.
+    pub fn ask_apart(&self) -> JoinSet<()> {
+        let mut asked = JoinSet::new();
+        let began = self.shared.ms();
+        for number in 0..KEYS {
+            asked.spawn(self.shared.clone().look(self.shared.nodes.len(), number, began));
+        }
+        asked
+    }
+
+    /// Waits until all nodes are live, and says how long that took.
+    ///
+    /// # Errors
+    /// If that does not happen.
+    pub async fn live(&self) -> anyhow::Result<Duration> {
+        let began = now();
+        self.shared.live().await?;
+        Ok(began.elapsed())
+    }
+
+    /// Waits until one more write is acknowledged.
+    ///
+    /// # Errors
+    /// If that does not happen.
+    pub async fn acknowledged(&self) -> anyhow::Result<Duration> {
+        let (began, before) = (now(), self.seen().acked);
+        until("a write is acknowledged", || self.seen().acked > before).await?;
+        Ok(began.elapsed())
     }
 
     /// Ends it: all nodes must be live, writes acknowledged, and then every node must read the last value of every key.
@@ -171,13 +255,13 @@ impl Storm {
     /// # Errors
     /// What of this is not so, or a task that panicked.
     pub async fn end(mut self) -> anyhow::Result<Seen> {
-        let nodes = &self.shared.nodes;
-        until("all nodes are live again", || nodes.iter().all(|node| node.health().live)).await?;
+        self.shared.live().await?;
         self.rages().await?;
         self.shared.over.store(true, Ordering::Relaxed);
         while let Some(ended) = self.tasks.join_next().await {
             ended.map_err(|error| anyhow::anyhow!("a task of the storm: {error}"))?;
         }
+        let nodes = &self.shared.nodes;
         // Writes that were not acknowledged wait for the store.
         until("what was owed is delivered", || nodes.iter().all(|node| node.health().outbox == 0)).await?;
         self.shared.inspected().await?;
@@ -195,6 +279,23 @@ impl Shared {
         self.born.elapsed().as_millis() as u64
     }
 
+    /// How many nodes there are.
+    fn count(&self) -> usize {
+        self.nodes.len() + usize::from(self.apart.is_some())
+    }
+
+    async fn live(&self) -> anyhow::Result<()> {
+        until("all nodes are live", || self.nodes.iter().all(|node| node.health().live)).await?;
+        let Some(apart) = &self.apart else { return Ok(()) };
+        let live = async {
+            while !apart.live().await {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, live).await;
+        waited.map_err(|_| anyhow::anyhow!("it did not happen within {PATIENCE:?}: the node apart is live"))
+    }
+
     /// Waits until every node reads the last value of every key.
     async fn inspected(self: &Arc<Self>) -> anyhow::Result<()> {
         let mut inspections = JoinSet::new();
@@ -209,16 +310,16 @@ impl Shared {
 
     /// Reads the keys of one inspector on all nodes until that is their last value.
     async fn inspect(self: Arc<Self>, inspector: usize) -> anyhow::Result<()> {
-        for node in &self.nodes {
+        for node in 0..self.count() {
             for number in (inspector..KEYS).step_by(INSPECTORS) {
-                let last = self.source[number].load(Ordering::SeqCst);
+                let last = self.source.version(number);
                 let settled = async {
                     while self.get(node, number).await != Some(last) {
                         tokio::time::sleep(Duration::from_millis(10)).await;
                     }
                 };
                 tokio::time::timeout(BOUND * 5, settled).await.map_err(|_| {
-                    anyhow::anyhow!("{} does not come to read the last value of {}", node.node(), key(number))
+                    anyhow::anyhow!("node {node} does not come to read the last value of {}", key(number))
                 })?;
             }
         }
@@ -232,10 +333,10 @@ impl Shared {
     /// Each writer has keys of its own, of which it alone decides the version.
     async fn write(self: Arc<Self>, writer: usize, seed: u64) {
         let mut random = fastrand::Rng::with_seed(seed ^ (writer as u64) << 32);
-        let cache = &self.nodes[writer % self.nodes.len()];
+        let cache = &self.nodes[writer % self.weather.writing.min(self.nodes.len())];
         while !self.over.load(Ordering::Relaxed) {
             let number = random.usize(0..KEYS / WRITERS) * WRITERS + writer;
-            let (at, version) = (key(number), self.source[number].fetch_add(1, Ordering::SeqCst) + 1);
+            let (at, version) = (key(number), self.source.change(number));
             let written = match random.u8(0..20) {
                 0..13 => cache.invalidate(Scope::Key(at.clone()), "changed").await.map(drop),
                 13 => cache.invalidate(Scope::Tag(tag(number)), "changed").await.map(drop),
@@ -262,27 +363,35 @@ impl Shared {
 
     async fn read(self: Arc<Self>, reader: usize, seed: u64) {
         let mut random = fastrand::Rng::with_seed(!seed ^ reader as u64);
-        let node = &self.nodes[reader % self.nodes.len()];
         while !self.over.load(Ordering::Relaxed) {
-            let number = random.usize(0..KEYS);
-            let began = self.ms();
-            let version = self.get(node, number).await;
-            let stale = version.map(|version| self.checker.staleness(&key(number), Version(version), began));
-            self.note(|seen| match stale {
-                Some(stale) => {
-                    seen.reads += 1;
-                    seen.worst_ms = seen.worst_ms.max(stale);
-                }
-                None => seen.failed += 1,
-            });
+            self.clone().look(reader % self.count(), random.usize(0..KEYS), self.ms()).await;
             tokio::task::yield_now().await;
         }
     }
 
-    async fn get(self: &Arc<Self>, node: &TieredCache, number: usize) -> Option<u64> {
+    /// Reads a key and judges what was seen.
+    async fn look(self: Arc<Self>, node: usize, number: usize, began: u64) {
+        let version = self.get(node, number).await;
+        let stale = version.map(|version| self.checker.staleness(&key(number), Version(version), began));
+        let counts = began >= self.marked.load(Ordering::SeqCst);
+        self.note(|seen| match stale {
+            Some(stale) => {
+                seen.reads += 1;
+                seen.worst_ms = seen.worst_ms.max(stale);
+                if counts {
+                    seen.worst_ms_since = seen.worst_ms_since.max(stale);
+                }
+            }
+            None => seen.failed += 1,
+        });
+    }
+
+    async fn get(self: &Arc<Self>, node: usize, number: usize) -> Option<u64> {
+        let Some(cache) = self.nodes.get(node) else { return self.apart.as_ref()?.get(number).await };
         let (shared, slowness) = (self.clone(), self.weather.load_ms_max.max(1));
         let load = move || async move {
-            let version = shared.source[number].load(Ordering::SeqCst);
+            let _under = shared.loading[node].clone().begin();
+            let version = shared.source.version(number);
             let turn = shared.loads.fetch_add(1, Ordering::Relaxed) + 1;
             // Slow enough to be overtaken.
             tokio::time::sleep(Duration::from_millis(fastrand::u64(0..=slowness))).await;
@@ -292,7 +401,7 @@ impl Shared {
         };
         let tiers = self.weather.memory_only.then_some(Tiers::L1Only);
         let options = ReadOptions { tiers, ..ReadOptions::default() };
-        let answer = handle(node).get_or_load_with(&key(number), &options, load).await.ok()?;
+        let answer = handle(cache).get_or_load_with(&key(number), &options, load).await.ok()?;
         answer.value.map(|version| *version)
     }
 }

@@ -54,7 +54,15 @@ const LAYERS: &[(&str, May)] = &[
     ),
     (
         "cache-faults",
-        May::These(&["cache-tiered", "cache-redis", "cache-policy", "cache-events", "cache-testkit"]),
+        May::These(&[
+            "cache-tiered",
+            "cache-redis",
+            "cache-policy",
+            "cache-bus",
+            "cache-l2",
+            "cache-events",
+            "cache-testkit",
+        ]),
     ),
     ("edgecache-benches", May::Anything),
     ("xtask", May::These(&[])),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Field, LONG};
-use crate::storm::BOUND;
+use crate::storm::{BOUND, now, until};
 
 pub(super) async fn kill_pubsub(field: &mut Field) -> anyhow::Result<()> {
     for _ in 0..8 {
@@ -18,6 +18,12 @@ pub(super) async fn restart_empty(field: &mut Field) -> anyhow::Result<()> {
         field.servers.standalone()?.kill();
         tokio::time::sleep(away).await;
         field.servers.standalone()?.restart_empty();
+        let live = field.storm.live().await?;
+        field.figure(format!(
+            "live {} ms after the server was back ({} ms away)",
+            live.as_millis(),
+            away.as_millis()
+        ));
         field.storm.rages().await?;
     }
     Ok(())
@@ -46,8 +52,75 @@ async fn pause(field: &mut Field, how_long: Duration) -> anyhow::Result<()> {
         field.servers.standalone()?.pause();
         tokio::time::sleep(how_long).await;
         field.servers.standalone()?.resume();
+        let live = field.storm.live().await?;
+        field.figure(format!(
+            "live {} ms after SIGCONT of the server ({} ms)",
+            live.as_millis(),
+            how_long.as_millis()
+        ));
         field.storm.rages().await?;
     }
+    Ok(())
+}
+
+/// Nobody answers for so long that more writes are owed than the nodes remember: they owe a flush instead.
+pub(super) async fn overflow(field: &mut Field) -> anyhow::Result<()> {
+    let epoch = |field: &Field| field.storm.nodes()[0].position(cache_events::Partition(0)).epoch;
+    let before = epoch(field);
+    field.servers.standalone()?.pause();
+    tokio::time::sleep(LONG * 2).await;
+    field.servers.standalone()?.resume();
+    field.storm.rages().await?;
+    let nodes = field.storm.nodes();
+    until("what was owed is delivered", || nodes.iter().all(|node| node.health().outbox == 0)).await?;
+    // The same server, with all it had: nothing else begins an epoch.
+    until("the partition was flushed", || epoch(field) > before).await
+}
+
+/// Half a minute without Redis under load, and what callers and the source notice.
+pub(super) async fn outage(field: &mut Field) -> anyhow::Result<()> {
+    const AWAY: Duration = Duration::from_secs(30);
+    let calm = (field.storm.seen(), field.storm.loads());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let before = (field.storm.seen(), field.storm.loads());
+    field.servers.standalone()?.kill();
+    tokio::time::sleep(AWAY).await;
+    let after = (field.storm.seen(), field.storm.loads());
+    field.servers.standalone()?.restart_empty();
+    let live = field.storm.live().await?;
+    let acknowledged = field.storm.acknowledged().await?;
+    let back = now();
+    // Normal: no more than twice the loads of before.
+    let usual = (before.1 - calm.1) / 3;
+    let mut loads = field.storm.loads();
+    loop {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        let more = field.storm.loads();
+        if (more - loads) * 4 <= usual * 2 {
+            break;
+        }
+        loads = more;
+        anyhow::ensure!(back.elapsed() < Duration::from_secs(20), "the source does not come to rest");
+    }
+    let ((seen, loaded), (then, later)) = (before, after);
+    let (reads, failed) = (then.reads - seen.reads, then.failed - seen.failed);
+    let per_s = |count: u64| count / AWAY.as_secs();
+    field.figure(format!(
+        "30 s without Redis: {reads} reads answered ({} a second; {} before), {failed} failed; {} loads a second ({usual} before), at most {} at a time on a node",
+        per_s(reads),
+        (seen.reads - calm.0.reads) / 3,
+        per_s(later - loaded),
+        field.storm.loads_at_once(),
+    ));
+    field.figure(format!(
+        "30 s without Redis: live {} ms after it was back, a write acknowledged {} ms after that, loads as before within {} ms more; {} writes were given up meanwhile and delivered later",
+        live.as_millis(),
+        acknowledged.as_millis(),
+        back.elapsed().as_millis(),
+        then.unacked - seen.unacked,
+    ));
+    anyhow::ensure!(reads > 0 && failed == 0, "{failed} reads failed, {reads} were answered");
+    anyhow::ensure!(field.storm.loads_at_once() <= 64, "the bulkhead of 64 loads was passed");
     Ok(())
 }
 

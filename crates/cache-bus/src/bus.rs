@@ -214,8 +214,11 @@ impl Shared {
                     self.view.publish(partition, &standing);
                     moved = true;
                 }
-                Action::Apply { partition, position, event, first } => {
-                    let told = || self.receiver.apply(partition, position, &event, first);
+                Action::Apply { partition, position, event, first, cargo } => {
+                    let told = || match &cargo {
+                        Some(cargo) => self.receiver.update(partition, position, &event, cargo, first),
+                        None => self.receiver.apply(partition, position, &event, first),
+                    };
                     self.guarded(&mut heart.protocol, now, partition, told);
                 }
                 Action::Flush { partition, epoch, groups, cause } => {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use cache_events::wire::{self, CargoKind};
 use cache_events::{Group, NodeId, Partition, Position, Tag};
 
 use crate::transport::{Hint, HintStream, LogEntry, Missed, SyncAnswer, Transport, TransportError};
@@ -33,6 +34,9 @@ pub trait Harness: Send + Sync {
 
     /// Begins a new epoch in a partition, with an event as its first entry; says where that is.
     async fn flush(&self, partition: Partition) -> Position;
+
+    /// Appends a put whose hint carries something; says where it is and what is carried.
+    async fn carry(&self, partition: Partition, payload: Bytes, kind: CargoKind) -> (Position, Bytes);
 
     /// Drops all entries of the log of a partition, without any event.
     async fn trim(&self, partition: Partition);
@@ -90,6 +94,7 @@ pub fn rules() -> Vec<Rule> {
     }
     rules![
         every_subscriber_hears_what_is_appended,
+        what_a_put_carries_is_heard_and_not_logged,
         a_new_epoch_is_heard,
         a_sync_tells_what_was_missed,
         a_sync_tells_at_most_what_was_asked,
@@ -151,6 +156,33 @@ pub async fn every_subscriber_hears_what_is_appended(harness: &dyn Harness) -> V
                     heard.1
                 );
             }
+        }
+    }
+    Ok(())
+}
+
+/// What the hint of a put carries is heard with its envelope, byte for byte. The log has the envelope alone.
+pub async fn what_a_put_carries_is_heard_and_not_logged(harness: &dyn Harness) -> Verdict {
+    for partition in partitions(harness) {
+        let mut stream = harness.transport().subscribe().await?;
+        let mut at = harness.append(partition, payload(0)).await;
+        hear(&mut *stream, partition).await?;
+        for kind in [CargoKind::Record, CargoKind::Delta] {
+            let (position, cargo) = harness.carry(partition, payload(1), kind).await;
+            let (heard_at, heard) = hear(&mut *stream, partition).await?;
+            let (envelope, carried) =
+                wire::split_carrier(&heard).map_err(|error| Broken(error.to_string()))?;
+            require!(
+                heard_at == position && *envelope == payload(1) && carried == Some((kind, &*cargo)),
+                "partition {partition}: a put at {position} that carries {cargo:?} is heard at {heard_at} as {heard:?}"
+            );
+            let answer = sync(harness, partition, at, MANY).await?;
+            let logged: Vec<_> = entries(&answer, at)?.iter().map(|entry| entry.payload.clone()).collect();
+            require!(
+                logged == [payload(1)],
+                "partition {partition}: the log has {logged:?} of a put that carries"
+            );
+            at = position;
         }
     }
     Ok(())

@@ -23,6 +23,8 @@
 //! | `gap_without_flush` | a gap flushes |
 //! | `unreadable_skipped` | a log entry that cannot be read flushes |
 //! | `unreadable_without_groups` | and the group stamps are fetched before anything is fresh |
+//! | `update_behind_applied` | what a hint brought is not taken after something later was applied |
+//! | `update_behind_own` | an own write counts as applied |
 //! | `wrote_jumps` | an own write moves the cursor by one step only |
 //!
 //! Not here yet: critical events first, and conflation of bulk hints per key. Both belong between a stream and the
@@ -42,7 +44,7 @@ mod view;
 
 pub use bus::{Bus, BusHealth, PartitionHealth};
 pub use config::{BusConfig, BusConfigError};
-pub use protocol::{Action, Answer, Missing, Protocol, SyncOrder, Told};
+pub use protocol::{Action, Answer, Cargo, Missing, Protocol, SyncOrder, Told};
 pub use receiver::{FlushCause, Receiver};
 pub use transport::{GroupStamp, Hint, HintStream, LogEntry, Missed, SyncAnswer, Transport, TransportError};
 pub use view::{Counters, Standing, State, View};

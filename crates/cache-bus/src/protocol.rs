@@ -13,7 +13,9 @@ mod track;
 
 use std::collections::VecDeque;
 
-use cache_events::{CacheEvent, Partition, Position, wire};
+use bytes::Bytes;
+use cache_events::wire::{self, CargoKind};
+use cache_events::{CacheEvent, Partition, Position};
 
 use crate::config::{BusConfig, Times};
 use crate::view::{Counters, Standing};
@@ -25,14 +27,37 @@ use track::Track;
 pub enum Told {
     /// An event.
     Event(CacheEvent),
+    /// An event, with what changes by it. Hints alone say so much.
+    Update(CacheEvent, Box<Cargo>),
     /// That a new epoch began.
     Marker,
     /// Nothing that this node can read.
     Unreadable,
 }
 
+/// What a hint brought beside its event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cargo {
+    /// What it is.
+    pub kind: CargoKind,
+    /// Its bytes, as the writer gave them.
+    pub bytes: Bytes,
+}
+
 impl Told {
-    /// Reads the envelope of a hint or a log entry.
+    /// Reads what stands behind the position of a hint: an envelope, or one with a cargo.
+    pub fn of_hint(payload: &Bytes) -> Self {
+        match wire::split_carrier(payload) {
+            Ok((_, None)) => Self::of(payload),
+            Ok((envelope, Some((kind, cargo)))) => match wire::decode(envelope) {
+                Ok(event) => Self::Update(event, Box::new(Cargo { kind, bytes: payload.slice_ref(cargo) })),
+                Err(_) => Self::Unreadable,
+            },
+            Err(_) => Self::Unreadable,
+        }
+    }
+
+    /// Reads the envelope of a log entry.
     pub fn of(payload: &[u8]) -> Self {
         if payload.is_empty() {
             return Self::Marker;
@@ -90,6 +115,9 @@ pub enum Action {
         event: CacheEvent,
         /// Whether it is not known to have been applied before.
         first: bool,
+        /// What the hint brought, unless something later was applied already: then
+        /// [`Receiver::update`](crate::Receiver::update).
+        cargo: Option<Box<Cargo>>,
     },
     /// Tell [`Receiver::flush`](crate::Receiver::flush).
     Flush {

@@ -2,11 +2,11 @@
 
 use cache_events::{CacheEvent, Partition, Position};
 
-use crate::GroupStamp;
+use crate::{Cargo, GroupStamp};
 
 /// Takes what the bus learns into this node's own tier. It never reaches the store.
 ///
-/// Both methods are called in order, one at a time, under the lock of the bus and before the cursor, epoch or
+/// All methods are called in order, one at a time, under the lock of the bus and before the cursor, epoch or
 /// freshness that they lead to shows in the [`View`](crate::View). So they must be short, must not wait and must not
 /// call the [`Bus`](crate::Bus) (reading its view is fine). A panic is caught and answered with a flush.
 pub trait Receiver: Send + Sync + 'static {
@@ -17,6 +17,21 @@ pub trait Receiver: Send + Sync + 'static {
     /// count once. It remembers the last `ahead_max` positions; beyond them, and after a flush, a repetition counts
     /// as first. Writes reported with [`Bus::wrote`](crate::Bus::wrote) count as applied.
     fn apply(&self, partition: Partition, position: Position, event: &CacheEvent, first: bool);
+
+    /// Like [`apply`](Self::apply), for an event whose hint brought what changes by it. Nothing later of the partition
+    /// was applied, save what [`Bus::wrote`](crate::Bus::wrote) has not reported yet. The cargo is only a chance to spare a
+    /// load: a receiver that does not take it must do what the event says, and that is what this does if left out.
+    fn update(
+        &self,
+        partition: Partition,
+        position: Position,
+        event: &CacheEvent,
+        cargo: &Cargo,
+        first: bool,
+    ) {
+        let _ = cargo;
+        self.apply(partition, position, event, first);
+    }
 
     /// Events may be missing: nothing of this partition that was there before may be served as fresh. From here on
     /// the partition stands in `epoch`.

@@ -47,7 +47,7 @@ pub enum Hint {
         partition: Partition,
         /// The position in its log.
         position: Position,
-        /// The envelope, undecoded.
+        /// The envelope, or a carrier with the envelope and what changes (`cache_events::wire::split_carrier`), undecoded.
         payload: Bytes,
     },
     /// Something was received that is not a hint.

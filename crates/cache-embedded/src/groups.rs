@@ -40,6 +40,11 @@ impl Groups {
         self.stamps.insert(id, Stamp { seq, at_ms });
     }
 
+    /// The sequence of the last stamp; 0 = none.
+    pub(crate) fn last(&self, id: u64) -> u64 {
+        self.stamps.get(&id).map_or(0, |stamp| stamp.seq)
+    }
+
     pub(crate) fn table(&self) -> Vec<GroupStamp> {
         self.stamps.iter().map(|(&group, stamp)| GroupStamp { group, seq: stamp.seq }).collect()
     }

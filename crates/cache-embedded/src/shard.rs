@@ -11,7 +11,7 @@ use cache_bus::{Missed, SyncAnswer};
 use cache_events::wire::ENVELOPE_BYTES_MAX;
 use cache_events::{Group, Key, Namespace, NodeId, Partition, Pattern, Position, Version};
 use cache_l2::{
-    Append, Invalidation, Lease, LeaseAnswer, LeaseAsk, LeaseToken, ReadAnswer, ReadItem, position_of,
+    Append, Invalidation, Lease, LeaseAnswer, LeaseAsk, LeaseToken, Over, ReadAnswer, ReadItem, position_of,
     stamp_position, version_of,
 };
 
@@ -181,6 +181,12 @@ impl Shard {
         let floor = self.resources.get(&resource_of(key), now.tick).map(|stamp| stamp.floor);
         let key_floor = self.floors.get(key, now.tick).map(|stamp| stamp.floor);
         if [stored, floor, key_floor].into_iter().flatten().any(|known| known >= version) {
+            return Ok(None);
+        }
+        if let Some(over) = &append.over
+            && !self.is_stored(key, over, now)
+            && !mutated!("embedded_put_over_any")
+        {
             return Ok(None);
         }
         self.put_now(key, record, append, now, out).map(Some)
@@ -368,10 +374,16 @@ impl Shard {
     }
 
     fn append(&mut self, append: Append, now: Now, out: &Outlets) -> Position {
+        let hint = append.payload.clone();
+        self.append_with(append, hint, now, out)
+    }
+
+    /// Appends; `hint` is what is published.
+    fn append_with(&mut self, append: Append, hint: Bytes, now: Now, out: &Outlets) -> Position {
         self.position = self.position.next();
         let position = self.position;
-        self.log.push(position, append.payload.clone());
-        out.hint(self.partition, position, append.payload);
+        self.log.push(position, append.payload);
+        out.hint(self.partition, position, hint);
         if let Some(object) = append.public {
             out.publish(&object, position);
         }
@@ -387,6 +399,7 @@ impl Shard {
         now: Now,
         out: &Outlets,
     ) -> Result<Position, Refusal> {
+        let hint = append.hint(&record.bytes);
         let mut bytes = BytesMut::from(record.bytes);
         if !stamp_position(&mut bytes, self.position.next()) {
             return Err(Refusal("what is put is not a record".into()));
@@ -396,7 +409,15 @@ impl Shard {
             self.leases.remove(key);
         }
         self.store(key, NewRecord { bytes: bytes.freeze(), ttl: record.ttl }, now);
-        Ok(self.append(append, now, out))
+        Ok(self.append_with(append, hint, now, out))
+    }
+
+    /// Whether that record is stored, and worth something.
+    fn is_stored(&self, key: &Key, over: &Over, now: Now) -> bool {
+        let stored = self.records.get(key, now.tick);
+        stored.is_some_and(|record| {
+            position_of(record) == Some(over.position) && self.is_live(record, self.live_stamp(key, now))
+        }) && over.groups.iter().all(|group| self.groups.last(group.id()) <= over.position.seq)
     }
 
     fn store(&mut self, key: &Key, record: NewRecord, now: Now) {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use cache_bus::Transport;
 use cache_bus::contract as transport_contract;
 use cache_embedded::{EmbeddedConfig, EmbeddedServer};
+use cache_events::wire::CargoKind;
 use cache_events::{Group, Partition, Position};
 use cache_l2::contract::{self as store_contract, PublicEvents};
 use cache_l2::{Append, Invalidation, Store};
@@ -67,6 +68,10 @@ impl transport_contract::Harness for Embedded {
 
     async fn flush(&self, partition: Partition) -> Position {
         self.server.flush(partition, append(Bytes::from_static(b"flush"))).await.unwrap()
+    }
+
+    async fn carry(&self, partition: Partition, payload: Bytes, kind: CargoKind) -> (Position, Bytes) {
+        store_contract::put_carrying(&self.server, partition, payload, kind).await.unwrap()
     }
 
     async fn trim(&self, partition: Partition) {

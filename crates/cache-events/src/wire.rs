@@ -2,8 +2,12 @@
 //!
 //! ```text
 //! envelope   magic 0xEC · version 1 · flags · body (bincode 2, standard configuration, at most 64 KiB in all)
-//! hint       partition u32 · epoch u64 · seq u64 (big endian) · envelope (empty: a new epoch)
+//! hint       partition u32 · epoch u64 · seq u64 (big endian) · envelope (empty: a new epoch), or a carrier
+//! carrier    magic 0xED · version 1 · kind of cargo · length of the envelope u32 (big endian) · envelope · cargo
 //! ```
+//!
+//! A carrier stands in hints alone: the log keeps what an event says, and what else a hint brought is gone when the hint
+//! is. A node that does not know carriers cannot read such a hint, and asks the log.
 //!
 //! A flag says that something follows which this version does not know (bit 0 is kept for a MAC of 32 bytes behind
 //! the body). Decoding arbitrary bytes never panics and never allocates more than a small multiple of that limit.
@@ -23,7 +27,11 @@ pub const DATA_DEPTH_MAX: usize = 100;
 /// Bytes before the envelope in a hint.
 pub const HINT_PREFIX_BYTES: usize = 20;
 
+/// Bytes of a carrier beside its envelope and its cargo.
+pub const CARRIER_BYTES: usize = 7;
+
 const MAGIC: u8 = 0xEC;
+const CARRIER: u8 = 0xED;
 const VERSION: u8 = 1;
 const HEADER: usize = 3;
 
@@ -194,4 +202,67 @@ pub fn decode_hint(bytes: &[u8]) -> Result<(Partition, Position, &[u8]), WireErr
         return Err(WireError::Corrupt("a hint whose position is at or above 2^53".into()));
     }
     Ok((Partition(number(0..4) as u32), position, envelope))
+}
+
+/// What a hint may carry beside its event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CargoKind {
+    /// The record that the event wrote.
+    Record,
+    /// What has to be done to the value that was there before.
+    Delta,
+}
+
+impl CargoKind {
+    /// How it is written.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Record => 1,
+            Self::Delta => 2,
+        }
+    }
+}
+
+/// Whether a hint can carry so much.
+pub fn fits(envelope: &[u8], cargo: &[u8]) -> bool {
+    CARRIER_BYTES + envelope.len() + cargo.len() <= ENVELOPE_BYTES_MAX
+}
+
+/// Puts an envelope and a cargo into a carrier, to stand behind the position of a hint. Whether it [`fits`] is for the
+/// caller to see to.
+pub fn encode_carrier(envelope: &[u8], kind: CargoKind, cargo: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(CARRIER_BYTES + envelope.len() + cargo.len());
+    bytes.extend([CARRIER, VERSION, kind.code()]);
+    bytes.extend((envelope.len() as u32).to_be_bytes());
+    bytes.extend(envelope);
+    bytes.extend(cargo);
+    bytes
+}
+
+/// What a carrier carries.
+pub type Carried<'a> = (CargoKind, &'a [u8]);
+
+/// Takes what stands behind the position of a hint apart: the envelope, and the cargo if it is a carrier. Looks into
+/// neither.
+///
+/// # Errors
+/// [`WireError`] for a carrier of another version or kind, one that is too large, or one cut short.
+pub fn split_carrier(payload: &[u8]) -> Result<(&[u8], Option<Carried<'_>>), WireError> {
+    if payload.first() != Some(&CARRIER) {
+        return Ok((payload, None));
+    }
+    if payload.len() > ENVELOPE_BYTES_MAX {
+        let (size, max) = (payload.len(), ENVELOPE_BYTES_MAX);
+        return Err(WireError::TooLarge { unit: "bytes", size, max });
+    }
+    let short = || WireError::Corrupt("a carrier that is cut short".into());
+    let (header, rest) = payload.split_first_chunk::<CARRIER_BYTES>().ok_or_else(short)?;
+    let kind = match (header[1], header[2]) {
+        (VERSION, 1) => CargoKind::Record,
+        (VERSION, 2) => CargoKind::Delta,
+        (version, flags) => return Err(WireError::Unsupported { version, flags }),
+    };
+    let length = u32::from_be_bytes([header[3], header[4], header[5], header[6]]) as usize;
+    let (envelope, cargo) = rest.split_at_checked(length).ok_or_else(short)?;
+    Ok((envelope, Some((kind, cargo))))
 }

@@ -1,13 +1,15 @@
 //! Looking into a tier: for diagnostics and for tests.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use cache_policy::Policy;
 
 use crate::cache::L1;
 use crate::entry::Parts;
+use crate::shelf::Shelf;
 use crate::sync::Ordering;
-use crate::{Meta, Origin};
+use crate::{Address, Meta, Origin};
 
 impl<K, V, P: Policy> L1<K, V, P> {
     /// Shows every entry, dead ones included, for diagnostics: key, value, meta. Of those that a new epoch outdated the
@@ -16,22 +18,40 @@ impl<K, V, P: Policy> L1<K, V, P> {
         for shard in &self.shards {
             let shelf = shard.shelf.read();
             for (slot, entry) in shelf.entries() {
-                let Parts { front, notes, back } = entry;
-                let epoch = self.epoch(&shelf, slot, entry).unwrap_or(0);
-                let (hard_expiry, idle) = shelf.lifetime(slot, entry);
-                let meta = Meta {
-                    origin: Origin { epoch, seq: notes.seq },
-                    version: notes.version,
-                    load_start: notes.load_start(),
-                    born: notes.born,
-                    soft_expiry: notes.soft_expiry(),
-                    hard_expiry,
-                    idle,
-                    weight: back.weight,
-                    groups: back.groups.clone(),
-                };
-                see(&front.key, &front.value, &meta);
+                let meta = self.meta(&shelf, slot, entry);
+                see(&entry.front.key, &entry.front.value, &meta);
             }
+        }
+    }
+
+    /// What a [`get`](Self::get) would serve, without being one: neither policy nor idle time hear of it.
+    pub fn peek<Q>(&self, key: &Q, at: &Address, now: u64) -> Option<(V, Meta)>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+        V: Clone,
+    {
+        let shelf = self.shard(at.resource()).shelf.read();
+        let (slot, front) = shelf.find(at.hash(), |held| held.borrow() == key)?;
+        let entry = shelf.parts(slot, front);
+        let served = now < shelf.deadline(slot, entry) && self.is_current(entry);
+        served.then(|| (front.value.clone(), self.meta(&shelf, slot, entry)))
+    }
+
+    /// Of one that a new epoch outdated the epoch is forgotten and 0.
+    fn meta(&self, shelf: &Shelf<K, V, P>, slot: u32, entry: Parts<'_, K, V>) -> Meta {
+        let Parts { notes, back, .. } = entry;
+        let (hard_expiry, idle) = shelf.lifetime(slot, entry);
+        Meta {
+            origin: Origin { epoch: self.epoch(shelf, slot, entry).unwrap_or(0), seq: notes.seq },
+            version: notes.version,
+            load_start: notes.load_start(),
+            born: notes.born,
+            soft_expiry: notes.soft_expiry(),
+            hard_expiry,
+            idle,
+            weight: back.weight,
+            groups: back.groups.clone(),
         }
     }
 

@@ -29,12 +29,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use cache_events::wire::CargoKind;
 use cache_events::{Key, NameError, Namespace, Partition, Position, Version};
 
 use crate::codec::JsonCodec;
 use crate::record::{RecordFormat, RecordHead, SealError, position_of};
 use crate::store::{
-    Append, Invalidation, Lease, LeaseAnswer, LeaseAsk, LeaseToken, ReadItem, Store, StoreError,
+    Append, Carry, Invalidation, Lease, LeaseAnswer, LeaseAsk, LeaseToken, ReadItem, Store, StoreError,
 };
 
 pub use epochs::{
@@ -57,9 +58,9 @@ pub use puts::{
     the_public_channel_carries_the_position,
 };
 pub use versions::{
-    a_floor_counts_where_the_record_is_still_stored, floors_only_grow, floors_outlive_an_epoch,
-    given_floors_count, only_a_newer_version_is_stored, the_version_of_a_removed_record_is_a_floor,
-    versions_are_numbers,
+    a_floor_counts_where_the_record_is_still_stored, a_put_over_a_record_takes_its_place_alone,
+    floors_only_grow, floors_outlive_an_epoch, given_floors_count, only_a_newer_version_is_stored,
+    the_version_of_a_removed_record_is_a_floor, versions_are_numbers,
 };
 
 /// What the rules need of the place where they run.
@@ -163,6 +164,7 @@ pub fn rules() -> Vec<Rule> {
         a_floor_counts_where_the_record_is_still_stored,
         floors_only_grow,
         floors_outlive_an_epoch,
+        a_put_over_a_record_takes_its_place_alone,
         only_the_named_keys_are_removed,
         a_resource_is_stamped_with_all_its_variants,
         a_stamp_of_another_epoch_is_not_told,
@@ -302,6 +304,35 @@ impl<'a> Bench<'a> {
     async fn flush(&self) -> Result<Position, Broken> {
         Ok(self.store.flush(self.partition(), append()).await?)
     }
+}
+
+/// A put in a partition whose hint carries something: what the contract of transports asks of a harness over this store.
+/// Says where it is and what is carried.
+///
+/// # Errors
+/// [`Broken`] if the store refuses it.
+pub async fn put_carrying(
+    store: &dyn Store,
+    partition: Partition,
+    payload: Bytes,
+    kind: CargoKind,
+) -> Result<(Position, Bytes), Broken> {
+    let namespace = Namespace::new("contract")?;
+    let mut number = 0_u64;
+    let key = loop {
+        let key = Key::new(&namespace, format!("carried{number}"))?;
+        if key.partition(store.partitions()) == partition {
+            break key;
+        }
+        number += 1;
+    };
+    let (record, delta) = (record(&key, 0)?, Bytes::from_static(b"\0a delta\n\xff"));
+    let (carry, cargo) = match kind {
+        CargoKind::Record => (Carry::Record, record.clone()),
+        CargoKind::Delta => (Carry::Delta(delta.clone()), delta),
+    };
+    let append = Append { payload, carry, ..Append::default() };
+    Ok((store.put(&key, record, LONG, append).await?, cargo))
 }
 
 /// An event from a caller that claims nothing about where it stands.

@@ -25,6 +25,6 @@ pub use record::{
     version_of,
 };
 pub use store::{
-    Append, Invalidation, Lease, LeaseAnswer, LeaseAsk, LeaseToken, NodeRoll, NodeRow, ReadAnswer, ReadItem,
-    Store, StoreError,
+    Append, Carry, Invalidation, Lease, LeaseAnswer, LeaseAsk, LeaseToken, NodeRoll, NodeRow, Over,
+    ReadAnswer, ReadItem, Store, StoreError,
 };

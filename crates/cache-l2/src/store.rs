@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use cache_events::wire::{self, CargoKind};
 use cache_events::{Group, Key, Namespace, NodeId, Partition, Pattern, Position, Version};
 
 /// The shared tier with its log: every write is one atomic step of value, version, log entry and hint.
@@ -52,7 +53,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Position, StoreError>;
 
     /// Like [`put`](Store::put), but only if `version` is above that of a stored record of the live epoch and above
-    /// the floor that an invalidation left. `None` = refused: something as new or newer was there.
+    /// the floor that an invalidation left, and where the caller names a record ([`Append::over`]) only in its place.
+    /// `None` = refused: something as new or newer was there, or not that record.
     async fn put_versioned(
         &self,
         key: &Key,
@@ -150,6 +152,44 @@ pub struct Append {
     /// The same event as a JSON object for the public channel, if that is switched on. The store adds the members
     /// `epoch` and `sequence`.
     pub public: Option<String>,
+    /// What the hint of a put carries beside the event; the log never does.
+    pub carry: Carry,
+    /// What a versioned put asks for besides its version.
+    pub over: Option<Over>,
+}
+
+/// What the hint of a put carries beside the event, for nodes that would rather be told than ask
+/// (`cache_events::wire::encode_carrier`). The caller sees to it that it fits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Carry {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The record that is put, as the caller gives it: its position is the one in front of the hint.
+    Record,
+    /// What has to be done to the record that was there before.
+    Delta(Bytes),
+}
+
+impl Append {
+    /// What stands behind the position of the hint of a put of this record: for stores that publish it themselves.
+    pub fn hint(&self, record: &Bytes) -> Bytes {
+        let (kind, cargo) = match &self.carry {
+            Carry::Nothing => return self.payload.clone(),
+            Carry::Record => (CargoKind::Record, record),
+            Carry::Delta(delta) => (CargoKind::Delta, delta),
+        };
+        wire::encode_carrier(&self.payload, kind, cargo).into()
+    }
+}
+
+/// The record that a versioned put takes the place of. If any other is stored, or that one is worthless, the put is refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Over {
+    /// The position that it carries; of the live epoch, and not older than the stamp of its resource.
+    pub position: Position,
+    /// Groups of which none was stamped after it.
+    pub groups: Vec<Group>,
 }
 
 /// What [`Store::read`] found.

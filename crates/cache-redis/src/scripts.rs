@@ -55,7 +55,9 @@ fn constants(config: &RedisConfig) -> String {
         "local PUBLISH, PUBLIC = '{publish}', '{public}'\n\
          local ENTRIES_MAX, BYTES_MAX, TRIM_EVERY = {entries}, {bytes}, {every}\n\
          -- Lua counts in doubles: at 2^53 two positions could be one.\n\
-         local LIMIT = {}\n",
+         local LIMIT = {}\n\
+         -- What is published instead of the bare envelope, if anything.\n\
+         local HINT\n",
         Position::LIMIT
     )
 }

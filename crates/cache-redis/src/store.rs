@@ -6,10 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bb8_redis::redis::{self, Cmd, Value};
 use bytes::Bytes;
+use cache_events::wire::CargoKind;
 use cache_events::{Group, Key, Namespace, Partition, Pattern, Position, Version};
 use cache_l2::{
-    Append, Invalidation, Lease, LeaseAnswer, LeaseAsk, LeaseToken, NodeRoll, ReadAnswer, ReadItem, Store,
-    StoreError,
+    Append, Carry, Invalidation, Lease, LeaseAnswer, LeaseAsk, LeaseToken, NodeRoll, Over, ReadAnswer,
+    ReadItem, Store, StoreError,
 };
 use futures_util::future::join_all;
 
@@ -288,6 +289,15 @@ impl Store for RedisStore {
             cmd.arg(names.value).arg(names.lease);
         });
         cmd.arg(&*record).arg(millis(ttl));
+        match &append.carry {
+            Carry::Nothing => {}
+            Carry::Record => {
+                cmd.arg(&[CargoKind::Record.code()]);
+            }
+            Carry::Delta(delta) => {
+                cmd.arg(&[CargoKind::Delta.code()]).arg(&**delta);
+            }
+        }
         match self.data.eval(partition, script, &cmd).await {
             Err(Fault::Torn(_)) => self.put_apart(partition, key, ttl, &append).await,
             answer => self.appended(partition, answer),
@@ -310,6 +320,24 @@ impl Store for RedisStore {
         });
         let (hi, lo) = version.halves();
         cmd.arg(&*record).arg(millis(ttl)).arg(hi).arg(lo);
+        match &append.carry {
+            Carry::Nothing if append.over.is_some() => {
+                cmd.arg("").arg("");
+            }
+            Carry::Nothing => {}
+            Carry::Record => {
+                cmd.arg(&[CargoKind::Record.code()]).arg("");
+            }
+            Carry::Delta(delta) => {
+                cmd.arg(&[CargoKind::Delta.code()]).arg(&**delta);
+            }
+        }
+        if let Some(Over { position, groups }) = &append.over {
+            cmd.arg(position.epoch).arg(position.seq);
+            for group in groups {
+                cmd.arg(group.as_str());
+            }
+        }
         match self.data.eval(partition, script, &cmd).await {
             Err(Fault::Torn(_)) => self.put_apart(partition, key, ttl, &append).await.map(Some),
             answer => self.written(partition, answer),

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bb8_redis::redis;
 use bytes::Bytes;
 use cache_bus::{Transport, contract as transport_contract};
+use cache_events::wire::CargoKind;
 use cache_events::{Group, Partition, Position};
 use cache_l2::contract::{self as store_contract, PublicEvents};
 use cache_l2::{Append, Invalidation, Store, StoreError};
@@ -148,6 +149,10 @@ impl transport_contract::Harness for Redis {
 
     async fn flush(&self, partition: Partition) -> Position {
         self.store.flush(partition, append(Bytes::from_static(b"flush"))).await.unwrap()
+    }
+
+    async fn carry(&self, partition: Partition, payload: Bytes, kind: CargoKind) -> (Position, Bytes) {
+        store_contract::put_carrying(&self.store, partition, payload, kind).await.unwrap()
     }
 
     async fn trim(&self, partition: Partition) {

@@ -16,12 +16,18 @@ pub struct FaultyStore {
     inner: Arc<dyn Store>,
     cut: AtomicBool,
     mute: AtomicBool,
+    mute_once: AtomicBool,
 }
 
 impl FaultyStore {
     /// A store without faults yet.
     pub fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, cut: AtomicBool::new(false), mute: AtomicBool::new(false) }
+        Self {
+            inner,
+            cut: AtomicBool::new(false),
+            mute: AtomicBool::new(false),
+            mute_once: AtomicBool::new(false),
+        }
     }
 
     /// Every call fails and nothing is done.
@@ -34,10 +40,16 @@ impl FaultyStore {
         self.mute.store(true, Ordering::SeqCst);
     }
 
+    /// The next call is done, and its answer is lost.
+    pub fn lose_one_answer(&self) {
+        self.mute_once.store(true, Ordering::SeqCst);
+    }
+
     /// Ends all faults.
     pub fn heal(&self) {
         self.cut.store(false, Ordering::SeqCst);
         self.mute.store(false, Ordering::SeqCst);
+        self.mute_once.store(false, Ordering::SeqCst);
     }
 
     async fn pass<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -45,7 +57,7 @@ impl FaultyStore {
             return Err(StoreError::Unavailable { message: "cut by the test".into(), source: None });
         }
         let done = call.await;
-        if self.mute.load(Ordering::SeqCst) {
+        if self.mute_once.swap(false, Ordering::SeqCst) || self.mute.load(Ordering::SeqCst) {
             return Err(StoreError::Unknown { message: "answer lost by the test".into() });
         }
         done

@@ -22,11 +22,13 @@ use crate::event_draft::EventDraft;
 use crate::handlers::{EventHandler, Handlers, Notice};
 use crate::json::JsonCache;
 use crate::outbox::{self, Outbox};
-use crate::receive::{Local, Observer};
-use crate::settings::{NamespaceSettings, NodeSettings};
+use crate::patch::{Deltas, Patch};
+use crate::receive::{Local, Observer, Times};
+use crate::settings::{NamespaceSettings, NodeSettings, Updates};
 use crate::space::{Cacheable, Space};
 use crate::stats::{Latency, NamespaceStats};
 use crate::typed::{AnySpace, TypedCache};
+use crate::updates::Patcher;
 
 /// Makes the eviction policies of one namespace's L1, which holds so many entries at most.
 pub type PolicyFactory = Arc<dyn Fn(usize) -> BoxedFamily + Send + Sync>;
@@ -72,10 +74,29 @@ impl Builder {
     }
 
     /// Declares a namespace and the type of its values.
-    pub fn namespace<V: Cacheable>(mut self, settings: NamespaceSettings) -> Self {
-        let declared = settings.clone();
+    pub fn namespace<V: Cacheable>(self, settings: NamespaceSettings) -> Self {
+        self.declare::<V>(settings, None)
+    }
+
+    /// Declares a namespace whose values are changed by deltas: [`Updates::Delta`], whatever the settings say.
+    pub fn namespace_of_deltas<V: Patch>(self, mut settings: NamespaceSettings) -> Self {
+        settings.updates = Updates::Delta;
+        let deltas = Deltas::<V>::new(&settings);
+        self.declare::<V>(settings, Some(Box::new(deltas)))
+    }
+
+    fn declare<V: Cacheable>(
+        mut self,
+        settings: NamespaceSettings,
+        patcher: Option<Box<dyn Patcher<V>>>,
+    ) -> Self {
+        let mut declared = settings.clone();
+        if patcher.is_some() {
+            // Told apart from one that asks for deltas and has none.
+            declared.updates = Updates::Value;
+        }
         let make = move |fence: Arc<Fence>, policy: &PolicyFactory, pool: Option<&Arc<Pool>>| {
-            Space::<V>::new(settings, fence, policy, pool).map(|space| space as Arc<dyn AnySpace>)
+            Space::<V>::new(settings, fence, policy, pool, patcher).map(|space| space as Arc<dyn AnySpace>)
         };
         self.spaces.push((declared, Box::new(make)));
         self
@@ -112,6 +133,11 @@ impl Builder {
         let mut spaces: HashMap<Namespace, Arc<dyn AnySpace>> = HashMap::new();
         for (settings, make) in self.spaces {
             settings.check()?;
+            if settings.updates == Updates::Delta {
+                let name = &settings.namespace;
+                let wrong = format!("{name}: updates by delta need Builder::namespace_of_deltas");
+                return Err(BuildError::Setting(wrong));
+            }
             let space = make(fence.clone(), &self.policy, pool.as_ref()).ok_or_else(|| {
                 let name = &settings.namespace;
                 BuildError::Setting(format!(
@@ -139,6 +165,8 @@ impl Builder {
             let all: Vec<String> = broken.iter().map(ToString::to_string).collect();
             BuildError::Setting(format!("bus: {}", all.join("; ")))
         })?;
+        // Before the first hint can have come: a node joins by a sync.
+        let _ = local.times.set(Times { clock: clock.clone(), view: bus.view() });
         let core = Arc::new(Core {
             pool,
             view: bus.view(),

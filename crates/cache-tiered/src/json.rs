@@ -13,6 +13,7 @@ use crate::freshness::Freshness;
 use crate::settings::NamespaceSettings;
 use crate::space::{Cacheable, Space};
 use crate::stats::NamespaceStats;
+use crate::updates::Change;
 
 #[async_trait]
 pub(crate) trait JsonSpace: Send + Sync {
@@ -83,7 +84,7 @@ impl<V: Cacheable> JsonSpace for Space<V> {
             field: error.path().to_string(),
             message: error.inner().to_string(),
         })?;
-        match Space::put(self, core, key, Some(Arc::new(typed)), None, options).await? {
+        match Space::put(self, core, key, Some(Arc::new(typed)), None, options, Change::default()).await? {
             PutOutcome::Stored(written) => Ok(written),
             PutOutcome::Outdated => unreachable!("only a versioned put can be outdated"),
         }

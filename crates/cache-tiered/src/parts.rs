@@ -44,7 +44,8 @@ impl Part {
 
     /// Takes the step once.
     pub(crate) async fn attempt(&self, store: &dyn Store, at: Position) -> Result<Position, StoreError> {
-        let append = Append { at, payload: self.payload.clone(), public: self.public.clone() };
+        let append =
+            Append { at, payload: self.payload.clone(), public: self.public.clone(), ..Append::default() };
         match &self.step {
             Step::Drop(what) => store.invalidate(self.partition, what, append).await,
             Step::Groups(groups, keep) => {

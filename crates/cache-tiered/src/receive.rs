@@ -2,15 +2,15 @@
 //!
 //! [`Local`] holds no store: by type, an event that arrives cannot touch L2.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use cache_bus::{FlushCause, GroupStamp, Receiver};
+use cache_bus::{Cargo, FlushCause, GroupStamp, Receiver, View};
 use cache_events::{
-    CacheEvent, EventId, Key, Namespace, NodeId, Partition, Pattern, Position, Scope, Sequenced,
+    CacheEvent, Clock, EventId, Key, Namespace, NodeId, Partition, Pattern, Position, Scope, Sequenced,
 };
 use cache_l1::{Fence, Origin};
 use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use crate::handlers::Handlers;
 
@@ -31,6 +31,46 @@ pub(crate) trait LocalSpace: Send + Sync {
     fn invalidate_resource(&self, resource_hash: u64, event: Origin);
     fn invalidate_pattern(&self, pattern: &Pattern, partition: Partition, event: Origin);
     fn count_invalidation(&self);
+    /// What a hint brought for a key: takes it in place of what L1 holds, if it is of use.
+    fn take_update(&self, update: &Update<'_>, is_written: &dyn Fn(u64) -> bool);
+}
+
+/// What a hint brought for a key.
+pub(crate) struct Update<'a> {
+    pub(crate) key: &'a Key,
+    pub(crate) position: Position,
+    pub(crate) cargo: &'a Cargo,
+    /// By this node's clock, in logical milliseconds.
+    pub(crate) now: u64,
+    /// By the store's, in milliseconds since the Unix epoch.
+    pub(crate) server_now: u64,
+}
+
+/// What an own event covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// One resource, by its hash.
+    Resource(u64),
+    /// More.
+    Wide,
+}
+
+impl Reach {
+    fn of(scopes: &[Scope]) -> Self {
+        match scopes {
+            [Scope::Key(key)] => Self::Resource(key.resource_hash()),
+            [Scope::Resource { namespace, resource }] => {
+                Self::Resource(cache_events::resource_hash(namespace, resource))
+            }
+            _ => Self::Wide,
+        }
+    }
+}
+
+/// The clocks by which the times of a record are read.
+pub(crate) struct Times {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) view: Arc<View>,
 }
 
 /// This node's own tier, as the bus and the local half of a write see it.
@@ -40,9 +80,12 @@ pub(crate) struct Local {
     pub(crate) spaces: HashMap<Namespace, Arc<dyn LocalSpace>>,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
-    /// Own events whose step has not been answered yet: the writer applies them itself when it has the answer (and
-    /// unconditionally when it gets none), so that an own put is not dropped by its own hint.
-    pending: Mutex<HashSet<EventId>>,
+    /// Known as soon as the bus runs.
+    pub(crate) times: OnceLock<Times>,
+    /// Own events that the bus has not been told of yet. Until their step is answered the writer has to apply them itself
+    /// (unconditionally if there is no answer), so that an own put is not dropped by its own hint. And what a hint brings
+    /// for what they cover may be older than they are.
+    pending: Mutex<HashMap<EventId, Reach>>,
 }
 
 /// An own event in flight. Dropped without having been applied (no answer, cancelled), it drops whatever its scopes
@@ -56,7 +99,7 @@ pub(crate) struct Pending<'a> {
 }
 
 impl Pending<'_> {
-    /// The writer has applied the event at its position.
+    /// The writer has applied the event at its position, and the bus knows.
     pub(crate) fn applied(mut self) {
         self.applied = true;
     }
@@ -80,15 +123,21 @@ impl Local {
         handlers: Arc<Handlers>,
         observer: Option<Arc<dyn Observer>>,
     ) -> Self {
-        Self { node, fence, spaces, handlers, observer, pending: Mutex::default() }
+        Self { node, fence, spaces, handlers, observer, times: OnceLock::new(), pending: Mutex::default() }
     }
 
     /// The local half of a write before it is sent: drops what the event covers, detaches the flights, and leaves
     /// applying the event itself to the caller.
     pub(crate) fn begin<'a>(&'a self, partition: Partition, event: &'a CacheEvent) -> Pending<'a> {
-        self.pending.lock().insert(event.event_id);
+        self.pending.lock().insert(event.event_id, Reach::of(&event.scopes));
         self.apply_scopes(partition, Origin::MAX, &event.scopes);
         Pending { local: self, id: event.event_id, partition, scopes: &event.scopes, applied: false }
+    }
+
+    /// Whether an own event is under way that covers a resource.
+    fn is_written(&self, resource: u64) -> bool {
+        let covers = |reach: &Reach| *reach == Reach::Wide || *reach == Reach::Resource(resource);
+        self.pending.lock().values().any(covers) && !mutated!("update_over_own_write")
     }
 
     /// Drops what the scopes cover and is older than the event; [`Origin::MAX`] drops whatever is there.
@@ -136,7 +185,7 @@ impl Local {
 impl Receiver for Local {
     fn apply(&self, partition: Partition, position: Position, event: &CacheEvent, first: bool) {
         let own = event.source_node == self.node;
-        if !(own && self.pending.lock().contains(&event.event_id)) {
+        if !(own && self.pending.lock().contains_key(&event.event_id)) {
             self.apply_scopes(partition, Origin { epoch: position.epoch, seq: position.seq }, &event.scopes);
         }
         if first {
@@ -147,6 +196,25 @@ impl Receiver for Local {
                 self.handlers.offer(&Sequenced { partition, position, event: event.clone() });
             }
         }
+    }
+
+    fn update(
+        &self,
+        partition: Partition,
+        position: Position,
+        event: &CacheEvent,
+        cargo: &Cargo,
+        first: bool,
+    ) {
+        if let [Scope::Key(key)] = event.scopes.as_slice()
+            && let (Some(space), Some(times)) = (self.spaces.get(key.namespace()), self.times.get())
+        {
+            let (now, server_now) = (times.clock.now(), times.view.server_now(times.clock.wall()));
+            let update = Update { key, position, cargo, now, server_now };
+            space.take_update(&update, &|resource| self.is_written(resource));
+        }
+        // In any case: what was taken reflects the event and stays, all else goes as it would have gone.
+        self.apply(partition, position, event, first);
     }
 
     fn flush(&self, partition: Partition, epoch: u64, groups: &[GroupStamp], cause: FlushCause) {

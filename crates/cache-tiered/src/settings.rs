@@ -31,6 +31,22 @@ pub enum CodecChoice {
     Json,
 }
 
+/// What the other nodes are told of a put, beside that it happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Updates {
+    /// Nothing: they drop what they hold, and the next read loads it.
+    #[default]
+    Invalidate,
+    /// The value, as far as it fits into a hint: who holds an older one of the key takes it in its place.
+    Value,
+    /// The same, and who holds none of the key takes it too.
+    ValueEverywhere,
+    /// What has changed, where a value is changed by [`TypedCache::update`](crate::TypedCache::update): who holds exactly
+    /// what it was before changes it likewise. A put carries the value. The namespace must be declared by
+    /// [`Builder::namespace_of_deltas`](crate::Builder::namespace_of_deltas).
+    Delta,
+}
+
 /// The rules of a namespace.
 #[derive(Debug, Clone)]
 pub struct NamespaceSettings {
@@ -49,6 +65,8 @@ pub struct NamespaceSettings {
     pub absent_ttl: Duration,
     /// Changes are announced; copies are trusted within the staleness bound. Otherwise by TTL alone.
     pub event_driven: bool,
+    /// What other nodes are told of a put.
+    pub updates: Updates,
     /// Kept in L1 longest, never served beyond the bound.
     pub critical: bool,
     /// Entries in L1.
@@ -88,6 +106,7 @@ impl NamespaceSettings {
             idle: None,
             absent_ttl: Duration::from_secs(5),
             event_driven: true,
+            updates: Updates::default(),
             critical: false,
             l1_entries_max: 1_000,
             l1_bytes_max: 64 * 1024 * 1024,

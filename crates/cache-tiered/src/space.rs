@@ -16,9 +16,10 @@ use crate::answer::Tier;
 use crate::cache::PolicyFactory;
 use crate::error::ReadError;
 use crate::flight::Flights;
-use crate::receive::LocalSpace;
+use crate::receive::{LocalSpace, Update};
 use crate::settings::{CodecChoice, NamespaceSettings};
 use crate::stats::{Counters, NamespaceStats, count};
+use crate::updates::Patcher;
 
 /// What a value must be to be cached.
 pub trait Cacheable: Serialize + DeserializeOwned + Send + Sync + 'static {}
@@ -72,10 +73,26 @@ pub(crate) struct Space<V> {
     pub(crate) group: Group,
     format: RecordFormat,
     codec: Box<dyn Codec<V>>,
+    /// Where the namespace knows deltas.
+    pub(crate) patcher: Option<Box<dyn Patcher<V>>>,
     pub(crate) reads: Flights<Key, FlightFence, Option<Found<V>>>,
     pub(crate) loads: Flights<Key, FlightFence, Result<Found<V>, ReadError>>,
     pub(crate) bulkhead: Semaphore,
     pub(crate) counters: Counters,
+}
+
+/// How values of a type are written in a namespace.
+pub(crate) fn written_as<T: Cacheable>(settings: &NamespaceSettings) -> (RecordFormat, Box<dyn Codec<T>>) {
+    let codec: Box<dyn Codec<T>> = match settings.codec {
+        CodecChoice::Bincode => Box::new(BincodeCodec),
+        CodecChoice::Json => Box::new(JsonCodec),
+    };
+    let format = RecordFormat {
+        fingerprint: fingerprint(type_name::<T>(), settings.schema),
+        compress_above: settings.compress_above_bytes,
+        value_bytes_max: settings.value_bytes_max,
+    };
+    (format, codec)
 }
 
 impl<V: Cacheable> Space<V> {
@@ -85,6 +102,7 @@ impl<V: Cacheable> Space<V> {
         fence: Arc<Fence>,
         policy: &PolicyFactory,
         pool: Option<&Arc<Pool>>,
+        patcher: Option<Box<dyn Patcher<V>>>,
     ) -> Option<Arc<Self>> {
         let group = Group::namespace(&settings.namespace);
         // A namespace without L1 keeps one for its fences; it holds nothing.
@@ -94,15 +112,7 @@ impl<V: Cacheable> Space<V> {
             shards: None,
             own_group: group.id(),
         };
-        let codec: Box<dyn Codec<V>> = match settings.codec {
-            CodecChoice::Bincode => Box::new(BincodeCodec),
-            CodecChoice::Json => Box::new(JsonCodec),
-        };
-        let format = RecordFormat {
-            fingerprint: fingerprint(type_name::<V>(), settings.schema),
-            compress_above: settings.compress_above_bytes,
-            value_bytes_max: settings.value_bytes_max,
-        };
+        let (format, codec) = written_as::<V>(&settings);
         let mut l1 = L1::new(config, fence.clone(), policy(config.entries_max));
         if let Some(pool) = pool {
             let share = if settings.tiers.l1() { settings.l1_bytes_max } else { 0 };
@@ -114,6 +124,7 @@ impl<V: Cacheable> Space<V> {
             group,
             format,
             codec,
+            patcher,
             reads: Flights::new(),
             loads: Flights::new(),
             bulkhead: Semaphore::new(settings.loads_max),
@@ -199,7 +210,7 @@ impl<V: Cacheable> Space<V> {
         judged
     }
 
-    fn take_record(
+    pub(crate) fn take_record(
         &self,
         key: &Key,
         bytes: &[u8],
@@ -235,6 +246,19 @@ impl<V: Cacheable> Space<V> {
         if self.fence.epoch(partition) != live_epoch && !mutated!("stamps_of_another_epoch") {
             return None;
         }
+        let weight = (opened.raw_len + key.weight()).try_into().unwrap_or(u32::MAX);
+        self.dated(head, opened.value, weight, server_now, now)
+    }
+
+    /// What a record says, its times by this node's clock; nothing if they are over.
+    pub(crate) fn dated(
+        &self,
+        head: RecordHead,
+        value: Option<V>,
+        weight: u32,
+        server_now: u64,
+        now: u64,
+    ) -> Option<Found<V>> {
         let remaining = head.hard_expiry.checked_sub(server_now).filter(|&left| left > 0)?;
         // Longer than any record of the namespace may live: the store's clock was put back since it was written. It outlives
         // the stamps that outdate it.
@@ -244,7 +268,7 @@ impl<V: Cacheable> Space<V> {
         }
         let soft = head.soft_expiry.saturating_sub(server_now);
         Some(Found {
-            value: opened.value.map(Arc::new),
+            value: value.map(Arc::new),
             tier: Tier::L2,
             origin: head.origin,
             version: head.version,
@@ -253,7 +277,7 @@ impl<V: Cacheable> Space<V> {
             soft_expiry: now + soft,
             hard_expiry: now + self.l1_ttl(Duration::from_millis(remaining)).as_millis() as u64,
             groups: Groups::from(head.groups),
-            weight: (opened.raw_len + key.weight()).try_into().unwrap_or(u32::MAX),
+            weight,
         })
     }
 
@@ -296,5 +320,9 @@ impl<V: Cacheable> LocalSpace for Space<V> {
 
     fn count_invalidation(&self) {
         count(&self.counters.invalidations);
+    }
+
+    fn take_update(&self, update: &Update<'_>, is_written: &dyn Fn(u64) -> bool) {
+        self.replace(update, is_written);
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Counters {
     pub(crate) stale_served: AtomicU64,
     pub(crate) writes: AtomicU64,
     pub(crate) invalidations: AtomicU64,
+    pub(crate) updates_taken: AtomicU64,
+    pub(crate) updates_left: AtomicU64,
     l1_latency: Mutex<Histogram<u64>>,
     l2_latency: Mutex<Histogram<u64>>,
 }
@@ -60,6 +62,8 @@ impl Counters {
             stale_served: AtomicU64::new(0),
             writes: AtomicU64::new(0),
             invalidations: AtomicU64::new(0),
+            updates_taken: AtomicU64::new(0),
+            updates_left: AtomicU64::new(0),
             l1_latency: histogram(),
             l2_latency: histogram(),
         }
@@ -104,6 +108,8 @@ impl Counters {
             stale_served: load(&self.stale_served),
             writes: load(&self.writes),
             invalidations: load(&self.invalidations),
+            updates_taken: load(&self.updates_taken),
+            updates_left: load(&self.updates_left),
             l1_latency: Latency::of(&self.l1_latency.lock()),
             l2_latency: Latency::of(&self.l2_latency.lock()),
             ..NamespaceStats::default()
@@ -163,6 +169,11 @@ pub struct NamespaceStats {
     pub writes: u64,
     /// Invalidations applied, own and others'.
     pub invalidations: u64,
+    /// Values and deltas of other nodes that L1 took over instead of dropping what it held.
+    pub updates_taken: u64,
+    /// Values and deltas that L1 held something older for and could not use: out of order, of another base, unreadable. It
+    /// dropped what it held.
+    pub updates_left: u64,
     /// Entries in L1.
     pub l1_entries: usize,
     /// Most entries in L1.

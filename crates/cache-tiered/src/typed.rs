@@ -18,6 +18,7 @@ use crate::settings::NamespaceSettings;
 use crate::shed::Shed;
 use crate::space::{Cacheable, Space};
 use crate::stats::NamespaceStats;
+use crate::updates::Change;
 
 /// A namespace whose type is not known here.
 pub(crate) trait AnySpace: Any + Send + Sync {
@@ -95,8 +96,8 @@ impl<V: Cacheable> AnySpace for Space<V> {
 
 /// One namespace of a [`TieredCache`](crate::TieredCache), with the type of its values. Cheap to clone.
 pub struct TypedCache<V> {
-    core: Arc<Core>,
-    space: Arc<Space<V>>,
+    pub(crate) core: Arc<Core>,
+    pub(crate) space: Arc<Space<V>>,
 }
 
 impl<V> Clone for TypedCache<V> {
@@ -133,7 +134,7 @@ impl<V: Cacheable> TypedCache<V> {
         Key::builder(self.namespace(), resource)
     }
 
-    fn check(&self, key: &Key) -> Result<(), WrongNamespace> {
+    pub(crate) fn check(&self, key: &Key) -> Result<(), WrongNamespace> {
         if key.namespace() == self.namespace() {
             return Ok(());
         }
@@ -260,7 +261,7 @@ impl<V: Cacheable> TypedCache<V> {
         options: &WriteOptions,
     ) -> Result<Written, WriteError> {
         self.check(key)?;
-        match self.space.put(&self.core, key, value.map(Arc::new), None, options).await? {
+        match self.space.put(&self.core, key, value.map(Arc::new), None, options, Change::default()).await? {
             PutOutcome::Stored(written) => Ok(written),
             PutOutcome::Outdated => unreachable!("only a versioned put can be outdated"),
         }
@@ -278,7 +279,9 @@ impl<V: Cacheable> TypedCache<V> {
         options: &WriteOptions,
     ) -> Result<PutOutcome, WriteError> {
         self.check(key)?;
-        self.space.put(&self.core, key, Some(Arc::new(value)), Some(version), options).await
+        self.space
+            .put(&self.core, key, Some(Arc::new(value)), Some(version), options, Change::default())
+            .await
     }
 
     /// Says that the truth behind a key has changed. When it returns, no node serves the old value for longer than the

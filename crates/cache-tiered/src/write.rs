@@ -1,11 +1,12 @@
 //! The write path: invalidations and events, puts, and what happens when nobody answers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cache_events::{CacheEvent, EventKind, Key, Position, Scope, Version, WriteToken, wire};
 use cache_l1::{Groups, Origin};
-use cache_l2::{Append, RecordHead, StoreError};
+use cache_l2::{Append, Carry, RecordHead, StoreError};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 
@@ -18,6 +19,7 @@ use crate::load::soft_ttl;
 use crate::parts::{Part, split};
 use crate::space::{Cacheable, Found, Space};
 use crate::stats::count;
+use crate::updates::Change;
 
 /// Waits between two tries of a write: doubles from the first to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
@@ -107,8 +109,8 @@ impl Core {
             let event = Origin { epoch: position.epoch, seq: position.seq };
             self.local.apply_scopes(part.partition, event, &part.event.scopes);
         }
-        pending.applied();
         self.bus.wrote(part.partition, position);
+        pending.applied();
         Ok(position)
     }
 
@@ -153,6 +155,7 @@ impl<V: Cacheable> Space<V> {
         value: Option<Arc<V>>,
         version: Option<Version>,
         options: &WriteOptions,
+        change: Change<'_>,
     ) -> Result<PutOutcome, WriteError> {
         count(&self.counters.writes);
         let tiers = options.tiers.unwrap_or(self.settings.tiers);
@@ -181,13 +184,24 @@ impl<V: Cacheable> Space<V> {
         let event = core.event(draft);
         let payload = bytes::Bytes::from(wire::encode(&event)?);
         let public = core.public_json(&event);
+        let Change { over, delta } = change;
+        let carry = match delta.map(|seal| seal(&head)).transpose()? {
+            _ if !tiers.l2() => Carry::Nothing,
+            delta => self.carry(&payload, &record, delta),
+        };
 
         let pending = core.local.begin(partition, &event);
         let snapshot = self.l1.snapshot(&at);
         let earlier = Mutex::new(None);
+        let unsure = AtomicBool::new(false);
         let attempt = || async {
-            let append =
-                Append { at: core.cursor(partition), payload: payload.clone(), public: public.clone() };
+            let append = Append {
+                at: core.cursor(partition),
+                payload: payload.clone(),
+                public: public.clone(),
+                carry: carry.clone(),
+                over: over.clone(),
+            };
             let stored = match version {
                 _ if !tiers.l2() => {
                     // The others must not go on serving what L2 held before: an invalidation, and no record.
@@ -201,6 +215,7 @@ impl<V: Cacheable> Space<V> {
                 Some(version) => core.store.put_versioned(key, version, record.clone(), ttl, append).await,
                 None => core.store.put(key, record.clone(), ttl, append).await.map(Some),
             };
+            unsure.fetch_or(matches!(stored, Err(StoreError::Unknown { .. })), Ordering::Relaxed);
             let position = match stored? {
                 Some(position) => *earlier.lock().insert(position),
                 // Refused because an earlier try has stored it, and nobody acknowledged that.
@@ -214,13 +229,20 @@ impl<V: Cacheable> Space<V> {
         // Something as new is in L2. It may have come there by a load, of which nobody heard: the other nodes are told
         // all the same, or they would keep what they have.
         let announce = || async {
-            let append = Append { at: core.cursor(partition), payload: payload.clone(), public: None };
+            let append = Append { at: core.cursor(partition), payload: payload.clone(), ..Append::default() };
             let position =
                 core.store.invalidate(partition, &cache_l2::Invalidation::default(), append).await?;
             core.acknowledged(partition, position, options.acknowledge).await.map(|()| position)
         };
         let done = match core.until_acked(attempt).await {
             Ok(Some(position)) => Ok((position, true)),
+            // Somebody else was faster, or this very put was, and nobody has heard.
+            Ok(None) if over.is_some() && !unsure.load(Ordering::Relaxed) => return Ok(PutOutcome::Outdated),
+            Ok(None) if over.is_some() => Err(WriteError::Unacked {
+                deadline: core.settings.write_deadline,
+                attempts: 1,
+                last: StoreError::Unknown { message: "no answer, and then another record was there".into() },
+            }),
             Ok(None) if mutated!("outdated_untold") => return Ok(PutOutcome::Outdated),
             Ok(None) => core.until_acked(announce).await.map(|position| (position, false)),
             Err(error) => Err(error),
@@ -258,8 +280,8 @@ impl<V: Cacheable> Space<V> {
         // entry itself stays, since it reflects the event.
         let written = Origin { epoch: position.epoch, seq: position.seq };
         core.local.apply_scopes(partition, written, &event.scopes);
-        pending.applied();
         core.bus.wrote(partition, position);
+        pending.applied();
         if !stored {
             return Ok(PutOutcome::Outdated);
         }

@@ -86,7 +86,7 @@ async fn drain(shared: &Shared, mut stream: Box<dyn HintStream>) -> String {
         while let Some(hint) = next.take() {
             match hint {
                 Hint::Event { partition, position, payload } => {
-                    batch.push(Heard::Event(partition, position, Told::of(&payload)));
+                    batch.push(Heard::Event(partition, position, Told::of_hint(&payload)));
                 }
                 Hint::Garbled => batch.push(Heard::Garbled),
                 Hint::Overflow => batch.push(Heard::Overflow),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use cache_events::{CacheEvent, Partition, Position};
 
-use super::{Action, Answer, Desk, Missing, SyncOrder, Told};
+use super::{Action, Answer, Cargo, Desk, Missing, SyncOrder, Told};
 use crate::view::{Standing, State};
 use crate::{FlushCause, GroupStamp};
 
@@ -29,6 +29,8 @@ pub(super) struct Track {
     cursor: Position,
     /// Sequences beyond the cursor that were applied in this epoch, since the last flush.
     ahead: BTreeSet<u64>,
+    /// The last sequence of this epoch that was applied, whatever came between.
+    applied_to: u64,
     /// Something up to here could not be applied and its group stamps are unknown: only an answer that carries the
     /// group table, with its head at or past this, makes the partition fresh again.
     unknown_to: Option<Position>,
@@ -56,6 +58,7 @@ impl Track {
             partition,
             cursor: Position::ZERO,
             ahead: BTreeSet::new(),
+            applied_to: 0,
             unknown_to: None,
             fresh_as_of: 0,
             completed: 0,
@@ -96,12 +99,18 @@ impl Track {
             desk.counters.ignored += 1;
             return;
         }
-        let Told::Event(event) = told else {
-            desk.counters.garbled += 1;
-            return self.ask(now, desk);
+        let (event, cargo) = match told {
+            Told::Event(event) => (event, None),
+            Told::Update(event, cargo) => (event, Some(cargo)),
+            Told::Marker | Told::Unreadable => {
+                desk.counters.garbled += 1;
+                return self.ask(now, desk);
+            }
         };
         desk.counters.last_event_at = now;
-        self.apply(position, event, true, desk);
+        // What came later may have outdated it, and nobody would say so again.
+        let last = position.seq > self.applied_to || mutated!("update_behind_applied");
+        self.apply(position, event, true, cargo.filter(|_| last), desk);
         if position.seq == self.cursor.seq + 1 || mutated!("advance_over_gap") {
             self.advance_to(position.seq, desk);
             self.advance_over_ahead(desk);
@@ -127,6 +136,9 @@ impl Track {
     pub(super) fn wrote(&mut self, position: Position, desk: &mut Desk) {
         if position.epoch != self.cursor.epoch || position.seq <= self.cursor.seq {
             return;
+        }
+        if !mutated!("update_behind_own") {
+            self.applied_to = self.applied_to.max(position.seq);
         }
         if position.seq == self.cursor.seq + 1 || mutated!("wrote_jumps") {
             self.advance_to(position.seq, desk);
@@ -306,10 +318,10 @@ impl Track {
                 continue;
             }
             match told {
-                Told::Event(event) => {
+                Told::Event(event) | Told::Update(event, _) => {
                     desk.counters.last_event_at = now;
                     let first = !self.ahead.contains(&position.seq);
-                    self.apply(position, event, first, desk);
+                    self.apply(position, event, first, None, desk);
                     self.advance_to(position.seq, desk);
                 }
                 Told::Marker | Told::Unreadable => {
@@ -357,6 +369,9 @@ impl Track {
         if !skipped {
             self.flush(head.epoch, groups.to_vec(), cause, desk);
         }
+        if !same_epoch {
+            self.applied_to = 0;
+        }
         // In the same epoch the cursor never moves back: what lies between was applied.
         self.cursor = if same_epoch { self.cursor.max(head) } else { head };
         self.unknown_to = self.unknown_to.filter(|&to| to > head);
@@ -379,9 +394,17 @@ impl Track {
         desk.actions.push_back(Action::Flush { partition: self.partition, epoch, groups, cause });
     }
 
-    fn apply(&self, position: Position, event: CacheEvent, first: bool, desk: &mut Desk) {
+    fn apply(
+        &mut self,
+        position: Position,
+        event: CacheEvent,
+        first: bool,
+        cargo: Option<Box<Cargo>>,
+        desk: &mut Desk,
+    ) {
+        self.applied_to = self.applied_to.max(position.seq);
         let partition = self.partition;
-        desk.actions.push_back(Action::Apply { partition, position, event, first });
+        desk.actions.push_back(Action::Apply { partition, position, event, first, cargo });
     }
 
     fn advance_to(&mut self, seq: u64, desk: &mut Desk) {

@@ -1,10 +1,10 @@
 //! Rules of versioned puts and the floors that invalidations leave.
 
-use cache_events::{Key, Version};
+use cache_events::{Group, Key, Position, Tag, Version};
 
-use super::{Bench, Harness, LONG, Verdict, append, require};
+use super::{Bench, Broken, Harness, LONG, Verdict, append, place, record, require};
 use crate::record::version_of;
-use crate::store::Invalidation;
+use crate::store::{Append, Invalidation, Over};
 
 /// A version above the stored one is stored; the same or an older one is refused, stores nothing and tells nobody.
 pub async fn only_a_newer_version_is_stored(harness: &dyn Harness) -> Verdict {
@@ -145,6 +145,50 @@ pub async fn floors_outlive_an_epoch(harness: &dyn Harness) -> Verdict {
     bench.invalidate_resource(40).await?;
     bench.flush().await?;
     require!(!bench.put_version(&removed, 39).await?, "the floor of a resource ended with its epoch");
+    Ok(())
+}
+
+/// A put over a named record is stored only in its place: not over another, not over nothing, and not once that record is
+/// worthless, by an invalidation of its key, its resource, one of the groups given, or everything.
+pub async fn a_put_over_a_record_takes_its_place_alone(harness: &dyn Harness) -> Verdict {
+    let bench = Bench::new(harness, "over").await?;
+    let group = Group::tag(&Tag::new(format!("over/{}", bench.resource.replace(':', "/")))?);
+    let key = bench.key()?;
+    let over = async |position: Position, version: u64| -> Result<Option<Position>, Broken> {
+        let append = Append { over: Some(Over { position, groups: vec![group.clone()] }), ..append() };
+        let record = record(&key, version)?;
+        Ok(bench.store.put_versioned(&key, Version(version), record, LONG, append).await?)
+    };
+    let head = bench.head().await?;
+    require!(over(head, 1).await?.is_none(), "a put over nothing was accepted");
+    let first = bench.put(&key, record(&key, 1)?).await?;
+    let other = Position::new(first.epoch, first.seq - 1);
+    require!(over(other, 2).await?.is_none(), "a put over the record of {other} replaced that of {first}");
+    let future = Position::new(first.epoch, first.seq + 1);
+    require!(over(future, 2).await?.is_none(), "a put over the record of {future} replaced that of {first}");
+    require!(over(first, 1).await?.is_none(), "a put over a record replaced one of the same version");
+    let Some(second) = over(first, 2).await? else {
+        return Err(Broken("a put over the record that is stored was refused".into()));
+    };
+    let stored = bench.read(&key).await?.record.as_deref().map(place).transpose()?;
+    require!(stored == Some(second), "put at {second}: {stored:?} is stored");
+    require!(over(first, 3).await?.is_none(), "a put over a record that was replaced was accepted");
+    require!(bench.head().await? == second.next(), "refused puts appended events");
+
+    bench.store.invalidate_groups(bench.partition(), std::slice::from_ref(&group), LONG, append()).await?;
+    require!(
+        over(second, 4).await?.is_none(),
+        "a put was accepted over a record of which a group was stamped"
+    );
+    let third = bench.put(&key, record(&key, 4)?).await?;
+    bench.invalidate_resource(0).await?;
+    require!(over(third, 5).await?.is_none(), "a put was accepted over a record whose resource was stamped");
+    let fourth = bench.put(&key, record(&key, 5)?).await?;
+    bench.invalidate_keys(&[&key]).await?;
+    require!(over(fourth, 6).await?.is_none(), "a put was accepted over a record that was removed");
+    let fifth = bench.put(&key, record(&key, 6)?).await?;
+    bench.flush().await?;
+    require!(over(fifth, 7).await?.is_none(), "a put was accepted over a record of a dead epoch");
     Ok(())
 }
 

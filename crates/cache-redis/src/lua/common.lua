@@ -141,7 +141,7 @@ end
 
 -- Tells everybody what was appended; answers the position.
 local function publish(s)
-  hint(s, ARGV[5])
+  hint(s, HINT or ARGV[5])
   if ARGV[6] ~= '' then
     local members = ARGV[6]:sub(1, -2)
     if members ~= '{' then members = members .. ',' end

@@ -16,7 +16,7 @@ if FAST then
       redis.call('SET', KEYS[3], RECORD:sub(1, 4) .. struct.pack('>I8I8', ARGV[3], s) .. RECORD:sub(21), 'PX', ARGV[8])
       redis.call('DEL', KEYS[4])
     end
-    redis.call(PUBLISH, ARGV[1], struct.pack('>I4I8I8', ARGV[2], ARGV[3], s) .. ARGV[5])
+    redis.call(PUBLISH, ARGV[1], struct.pack('>I4I8I8', ARGV[2], ARGV[3], s) .. (HINT or ARGV[5]))
     if s % TRIM_EVERY ~= 0 then return id end
     APPENDED = s
   else

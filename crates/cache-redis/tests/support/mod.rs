@@ -55,7 +55,7 @@ pub(crate) fn append(text: &'static str) -> Append {
 }
 
 pub(crate) fn append_from(at: Position, text: &'static str) -> Append {
-    Append { at, payload: Bytes::from_static(text.as_bytes()), public: None }
+    Append { at, payload: Bytes::from_static(text.as_bytes()), ..Append::default() }
 }
 
 pub(crate) fn ask(number: u8) -> LeaseAsk {

@@ -9,8 +9,8 @@ use bytes::{Bytes, BytesMut};
 use cache_bus::{GroupStamp, Missed, SyncAnswer};
 use cache_events::{Group, Key, Namespace, NodeId, Pattern, Position, Version, hash64};
 use cache_l2::{
-    Append, Invalidation, Lease, LeaseAnswer, LeaseAsk, LeaseToken, ReadItem, position_of, stamp_position,
-    version_of,
+    Append, Invalidation, Lease, LeaseAnswer, LeaseAsk, LeaseToken, Over, ReadItem, position_of,
+    stamp_position, version_of,
 };
 
 use super::log::Log;
@@ -182,7 +182,8 @@ impl Part {
         step: &mut Step<'_>,
     ) -> Result<Position, PutRefused> {
         position_of(&record.bytes).ok_or(PutRefused)?;
-        if let Some(position) = self.append_fast(append, step) {
+        let hint = append.hint(&record.bytes);
+        if let Some(position) = self.append_fast(append, hint, step) {
             self.store(key, record, position, step);
             return Ok(position);
         }
@@ -210,6 +211,9 @@ impl Part {
         if [stored, floor, own].into_iter().flatten().any(|known| known >= version) {
             return Ok(None);
         }
+        if append.over.as_ref().is_some_and(|over| !self.holds(key, over, ensured.epoch, step.ms)) {
+            return Ok(None);
+        }
         Ok(Some(self.put_now(key, record, append, &mut ensured, step)))
     }
 
@@ -227,7 +231,7 @@ impl Part {
         let simple = what.resources.is_empty() && what.hold.is_zero() && what.floor == Version::NONE;
         let fast = simple && what.keys.iter().all(unversioned);
         self.remove(what, step);
-        if fast && let Some(position) = self.append_fast(append, step) {
+        if fast && let Some(position) = self.append_fast(append, append.payload.clone(), step) {
             return position;
         }
         self.invalidate_rest(what, append, step)
@@ -256,7 +260,7 @@ impl Part {
         for resource in &what.resources {
             stamp(&mut self.stamps, resource, Stamp { at: position, floor: what.floor }, what.keep, step.ms);
         }
-        self.publish(position, append, step)
+        self.publish(position, append.payload.clone(), step)
     }
 
     pub(crate) fn invalidate_groups(
@@ -280,13 +284,13 @@ impl Part {
         if !fits {
             ensured.epoch = self.bump(append.at, step);
             let position = self.append(append, &mut ensured, step);
-            return self.publish(position, append, step);
+            return self.publish(position, append.payload.clone(), step);
         }
         let position = self.append(append, &mut ensured, step);
         if let Some(meta) = &mut self.meta {
             meta.groups.extend(ids.iter().map(|&id| (id, (position.seq, step.ms))));
         }
-        self.publish(position, append, step)
+        self.publish(position, append.payload.clone(), step)
     }
 
     /// One pass over the records of a pattern.
@@ -312,7 +316,7 @@ impl Part {
     pub(crate) fn flush(&mut self, append: &Append, step: &mut Step<'_>) -> Position {
         let mut ensured = Ensured { at: append.at, epoch: self.bump(append.at, step) };
         let position = self.append(append, &mut ensured, step);
-        self.publish(position, append, step)
+        self.publish(position, append.payload.clone(), step)
     }
 
     /// The record of a key that a node which knows all would take for alive.
@@ -412,15 +416,14 @@ impl Part {
     }
 
     /// The short way: an append under the epoch that the caller knows, if the log takes it.
-    fn append_fast(&mut self, append: &Append, step: &mut Step<'_>) -> Option<Position> {
+    fn append_fast(&mut self, append: &Append, hint: Bytes, step: &mut Step<'_>) -> Option<Position> {
         let log =
             self.log.as_mut().filter(|log| log.epoch == append.at.epoch && log.last >= append.at.seq)?;
         let seq = log.append(append.payload.clone(), step.limits.log_entries_max);
-        Some(self.publish(Position::new(append.at.epoch, seq), append, step))
+        Some(self.publish(Position::new(append.at.epoch, seq), hint, step))
     }
 
-    fn publish(&self, position: Position, append: &Append, step: &mut Step<'_>) -> Position {
-        let payload = append.payload.clone();
+    fn publish(&self, position: Position, payload: Bytes, step: &mut Step<'_>) -> Position {
         step.published.push(Publication { partition: step.partition, position, payload });
         position
     }
@@ -452,9 +455,10 @@ impl Part {
         ensured: &mut Ensured,
         step: &mut Step<'_>,
     ) -> Position {
+        let hint = append.hint(&record.bytes);
         let position = self.append(append, ensured, step);
         self.store(key, record, position, step);
-        self.publish(position, append, step)
+        self.publish(position, hint, step)
     }
 
     fn store(&mut self, key: &Key, record: NewRecord, position: Position, step: &Step<'_>) {
@@ -473,6 +477,17 @@ impl Part {
         if floor > Version::NONE {
             stamp(&mut self.floors, key, Stamp { at: Position::ZERO, floor }, keep, ms);
         }
+    }
+
+    /// Whether that record is stored, and worth something.
+    fn holds(&self, key: &Key, over: &Over, epoch: u64, ms: u64) -> bool {
+        let stored = self.records.get(key).and_then(|record| record.alive(ms));
+        let at = over.position;
+        let stamped = |stamp: Position| stamp.epoch == epoch && stamp.seq > at.seq;
+        let group = |group: &Group| self.meta.as_ref().and_then(|meta| meta.groups.get(&group.id()));
+        stored.is_some_and(|record| position_of(record) == Some(at) && at.epoch == epoch)
+            && !self.stamp_of(key, ms).is_some_and(|stamp| stamped(stamp.at))
+            && over.groups.iter().filter_map(group).all(|stamp| stamp.0 <= at.seq)
     }
 
     fn stamp_of(&self, key: &Key, ms: u64) -> Option<Stamp> {

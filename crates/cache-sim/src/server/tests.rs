@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cache_bus::Transport;
 use cache_bus::contract as transport_contract;
+use cache_events::wire::CargoKind;
 use cache_events::{Group, NodeId, Partition, Position};
 use cache_l2::contract as store_contract;
 use cache_l2::{Append, Invalidation, Store};
@@ -82,6 +83,10 @@ impl transport_contract::Harness for Fine {
 
     async fn flush(&self, partition: Partition) -> Position {
         self.ports.flush(partition, append(Bytes::from_static(b"flush"))).await.expect("fine weather")
+    }
+
+    async fn carry(&self, partition: Partition, payload: Bytes, kind: CargoKind) -> (Position, Bytes) {
+        store_contract::put_carrying(&self.ports, partition, payload, kind).await.expect("fine weather")
     }
 
     async fn trim(&self, partition: Partition) {

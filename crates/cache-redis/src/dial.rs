@@ -360,7 +360,7 @@ struct Login<'a> {
 
 /// Sends one command of a greeting.
 async fn asked(link: &Link, command: &Cmd, asking: bool) -> Result<Value, Fault> {
-    let answer = if asking { link.send_asking(command).await } else { link.send(command).await };
+    let answer = if asking { link.send_behind("ASKING", command).await } else { link.send(command).await };
     answer.map_err(|error| Fault::of_connecting(&error))
 }
 

@@ -277,7 +277,16 @@ impl Lanes {
 }
 
 async fn send(link: &Link, step: &Step<'_>) -> Result<Value, RedisError> {
-    if step.asking { link.send_asking(step.cmd).await } else { link.send(step.cmd).await }
+    // Redis writes what it owes its clients in one go, the latest to be owed something first. With an answer that it
+    // owes already the writer comes last, behind those that a script published to: when the write is acknowledged,
+    // its hint has left the server.
+    if step.asking {
+        link.send_behind("ASKING", step.cmd).await
+    } else if step.script.is_some_and(|script| script.publishes) {
+        link.send_behind("PING", step.cmd).await
+    } else {
+        link.send(step.cmd).await
+    }
 }
 
 impl Lane {

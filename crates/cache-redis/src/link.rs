@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use bb8_redis::redis::aio::MultiplexedConnection;
-use bb8_redis::redis::{Cmd, RedisError, Value, cmd, pipe};
+use bb8_redis::redis::{Cmd, Pipeline, RedisError, Value, cmd};
 use cache_events::Partition;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -93,10 +93,10 @@ impl Link {
         })
     }
 
-    /// Sends a command to a node that is taking over its slot.
-    pub(crate) async fn send_asking(&self, asked: &Cmd) -> Result<Value, RedisError> {
-        let mut both = pipe();
-        both.add_command(cmd("ASKING")).add_command(asked.clone());
+    /// Sends a command right behind another one, in one packet, and waits for the answer to the second.
+    pub(crate) async fn send_behind(&self, first: &'static str, second: &Cmd) -> Result<Value, RedisError> {
+        let mut both = Pipeline::with_capacity(2);
+        both.add_command(cmd(first)).add_command(second.clone());
         let answers = self.connection().send_packed_commands(&both, 1, 1).await;
         self.noted(match answers.map(|mut answers| answers.pop()) {
             Ok(Some(Value::ServerError(error))) => Err(error.into()),

@@ -11,10 +11,15 @@ const TRIM_EVERY: usize = 128;
 /// Bytes of an entry that is taken for large, when it comes to that.
 const LARGE_ENTRY_BYTES: u64 = 1024;
 
+/// The scripts that append and tell everybody.
+const PUBLISHING: [&str; 5] = ["inval", "ginval", "flush", "put", "putv"];
+
 /// One script as Redis knows it.
 #[derive(Debug)]
 pub(crate) struct Script {
     pub(crate) name: &'static str,
+    /// Whether it appends and tells everybody.
+    pub(crate) publishes: bool,
     text: String,
     sha: String,
 }
@@ -23,7 +28,8 @@ impl Script {
     fn new(name: &'static str, constants: &str, parts: &[&str]) -> Self {
         let text = format!("{constants}{}", parts.join("\n"));
         let sha = redis::Script::new(&text).get_hash().to_owned();
-        Self { name, text, sha }
+        let publishes = PUBLISHING.contains(&name);
+        Self { name, publishes, text, sha }
     }
 
     /// `EVALSHA`; first the keys are to be added, then the arguments.

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use cache_bus::{Hint, HintStream, Transport, TransportError};
@@ -285,4 +286,28 @@ async fn a_burst_uses_further_connections() {
     assert!(burst.join_all().await.iter().all(Result::is_ok));
     let stats = store.stats();
     assert_eq!((stats.connections, stats.commands_in_flight), (2, 0));
+}
+
+/// So no other node is behind for longer than its own connection takes, once a writer knows that its write is done. Raw,
+/// and without waiting for anything: what a server has written to a local socket is there.
+#[tokio::test]
+async fn when_a_write_is_acknowledged_its_hint_has_left_the_server() {
+    let server = RedisServer::start();
+    let store = store(&server);
+    event(&store).await;
+    let mut other = std::net::TcpStream::connect(server.addr()).unwrap();
+    other.write_all(b"SUBSCRIBE ec:0:{0}:ch\r\n").unwrap();
+    let mut heard = [0; 4096];
+    assert!(other.read(&mut heard).unwrap() > 0, "the subscription is confirmed");
+    other.set_nonblocking(true).unwrap();
+    for n in 0..3_000 {
+        if n % 2 == 0 {
+            event(&store).await;
+        } else {
+            put(&store, &key("a"), n).await.unwrap();
+        }
+        let bytes =
+            other.read(&mut heard).unwrap_or_else(|error| panic!("write {n} was ahead of its hint: {error}"));
+        assert!(heard[..bytes].starts_with(b"*3\r\n$7\r\nmessage\r\n"));
+    }
 }

@@ -104,7 +104,7 @@ local function behind(s) return AT_E == E and AT_S > s end
 
 -- The last sequence.
 local function head()
-  local last = call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)[1]
+  local last = call('XREVRANGE', LOG, '+', '-', 'COUNT', '1')[1]
   local id = last and last[1]
   if not id then
     -- Emptied or lost: an empty stream remembers what it counted, one that is not there says an error.

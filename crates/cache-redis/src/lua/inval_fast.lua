@@ -6,7 +6,7 @@ local FAST = #KEYS == last and #ARGV == 8 and ARGV[6] == ''
 local RECORD
 if FAST then
   for i = 3, last, 3 do
-    local head = redis.call('GETRANGE', KEYS[i], 0, 27)
+    local head = redis.call('GETRANGE', KEYS[i], '0', '27')
     if #head == 28 and head:sub(21) ~= '\0\0\0\0\0\0\0\0' then
       FAST = false
       break

@@ -12,7 +12,7 @@ if own.hi ~= version.hi or own.lo ~= version.lo then
   return redis.error_reply('RECORD the bytes to put carry another version than the call')
 end
 ensure()
-local stored = header(call('GETRANGE', KEYS[3], 0, 27))
+local stored = header(call('GETRANGE', KEYS[3], '0', '27'))
 if stored and not above(version, stored) then return false end
 for i = 5, 6 do
   local floor = parse(call('GET', KEYS[i]))

@@ -12,7 +12,7 @@ end
 -- under way does not bring back what was just invalidated. (In the floor of a key the sequence says nothing.) A hold
 -- takes the place of the lease.
 local function remove(value, lease, floorkey, hi, lo, keep, hold)
-  local head = call('GETRANGE', value, 0, 27)
+  local head = call('GETRANGE', value, '0', '27')
   call('UNLINK', value, lease)
   -- Mostly there are no versions.
   if hi ~= '0' or lo ~= '0' or (#head == 28 and head:sub(21) ~= '\0\0\0\0\0\0\0\0') then

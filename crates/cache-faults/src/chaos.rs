@@ -75,8 +75,8 @@ async fn rage(chaos: &mut Chaos, servers: fn() -> Servers, lasts: Duration, seed
     let servers = happened?;
     let live = storm.live().await?;
     chaos.figures.push(format!("all nodes live {} ms after the last fault", live.as_millis()));
-    let ended = storm.end().await;
+    let (seen, ended) = storm.end().await;
+    chaos.seen = seen;
     tokio::task::spawn_blocking(move || drop(servers)).await?;
-    chaos.seen = ended?;
-    Ok(())
+    ended
 }

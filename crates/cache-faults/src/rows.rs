@@ -163,13 +163,11 @@ impl Row {
                     let happened = happens(&mut field).await;
                     (seen, figures) = (field.storm.seen(), field.figures);
                     happened?;
-                    let ended = field.storm.end().await;
-                    if let Ok(all) = &ended {
-                        seen = *all;
-                    }
+                    let (all, ended) = field.storm.end().await;
+                    seen = all;
                     // The servers go in a thread that may wait for them.
                     tokio::task::spawn_blocking(move || drop(field.servers)).await?;
-                    ended.map(drop)
+                    ended
                 }
                 .await
             }
@@ -219,10 +217,13 @@ pub fn chaos(lasts: Duration) -> Vec<Row> {
 pub fn all() -> Vec<Row> {
     let slow = Weather { load_ms_max: 60, ..Weather::default() };
     let panics = Weather { panic_every: 7, ..Weather::default() };
+    let crowd = Weather { readers: 240, ..Weather::default() };
     let usual = Setup::default();
     let forgetful = Setup { outbox_max: 4, write_deadline: Duration::from_millis(300), ..usual };
     let mut rows = vec![
-        Row::new("none", standalone, |field| Box::pin(async { field.storm.rages().await })).short(),
+        Row::new("none", standalone, |field| Box::pin(async { field.storm.rages().await }))
+            .short()
+            .control("group_stamp_ignored"),
         Row::new("hints lost, repeated and reordered, 20 % each", standalone, |f| {
             Box::pin(network::disorder(f))
         })
@@ -236,13 +237,14 @@ pub fn all() -> Vec<Row> {
         })
         .short(),
         Row::new("connections reset in mid-command", standalone, |f| Box::pin(network::resets(f))),
-        Row::new("answers lost, requests arrive", standalone, |f| Box::pin(network::swallow(f))),
+        Row::new("answers lost, requests arrive", standalone, |f| Box::pin(network::swallow(f)))
+            .control("bound_unchecked"),
         Row::new("node partitioned longer than the bound", standalone, |f| Box::pin(network::partition(f)))
             .short()
             .control("bound_unchecked"),
         Row::new("silent partition of 6 s", standalone, |f| Box::pin(network::silence(f)))
             .control("bound_unchecked"),
-        Row::new("bus cut for 2 s", standalone, |f| Box::pin(network::bus_cut(f))),
+        Row::new("bus cut for 2 s", standalone, |f| Box::pin(network::bus_cut(f))).control("bound_unchecked"),
         Row::new("node that receives and cannot send", standalone, |f| Box::pin(network::speechless(f)))
             .control("bound_unchecked"),
         Row::new("slow consumer cut off by the server", standalone, |f| Box::pin(network::slow_consumer(f))),
@@ -270,11 +272,15 @@ pub fn all() -> Vec<Row> {
         Row::new("Redis stopped for longer than the bound", standalone, |f| Box::pin(server::stop_long(f))),
         Row::new("more writes owed than the outbox holds", standalone, |f| Box::pin(server::overflow(f)))
             .setup(forgetful),
-        Row::new("Redis away for 30 s under load", standalone, |f| Box::pin(server::outage(f)))
-            .weather(Weather { readers: 240, ..Weather::default() }),
-        Row::new("FLUSHALL", standalone, |f| Box::pin(server::flush_all(f))).short(),
-        Row::new("meta evicted", standalone, |f| Box::pin(server::lose_meta(f))),
-        Row::new("log deleted", standalone, |f| Box::pin(server::lose_log(f))),
+        Row::new("Redis away for 30 s under load", standalone, |f| Box::pin(server::away(f))).weather(crowd),
+        Row::new("Redis stopped for 30 s under load", standalone, |f| Box::pin(server::stopped(f)))
+            .weather(crowd),
+        Row::new("FLUSHALL", standalone, |f| Box::pin(server::flush_all(f)))
+            .short()
+            .control("epoch_without_flush"),
+        Row::new("meta evicted", standalone, |f| Box::pin(server::lose_meta(f)))
+            .control("epoch_without_flush"),
+        Row::new("log deleted", standalone, |f| Box::pin(server::lose_log(f))).control("epoch_without_flush"),
         Row::new("log trimmed past the cursor of a deaf node", standalone, |f| Box::pin(server::trim(f)))
             .control("gap_without_flush"),
         Row::new("NOSCRIPT", standalone, |f| Box::pin(server::forget_scripts(f))),
@@ -287,7 +293,8 @@ pub fn all() -> Vec<Row> {
         .weather(Weather { memory_only: true, ..slow })
         .control("l1_race_insert_after_event"),
         Row::new("slow loaders across a failover", replicated, |f| Box::pin(master::lossy_failover(f)))
-            .weather(slow),
+            .weather(slow)
+            .control("epoch_at_fill"),
         Row::new("loaders that outlive their leases", standalone, |f| Box::pin(network::wait(f)))
             .weather(slow)
             .setup(Setup { lease_ttl: Duration::from_millis(20), ..usual }),
@@ -300,7 +307,8 @@ pub fn all() -> Vec<Row> {
         .control("dead_epoch_taken"),
         Row::new("failover to the replica and back again", replicated, |f| {
             Box::pin(master::there_and_back(f))
-        }),
+        })
+        .control("dead_epoch_taken"),
         Row::new("split brain, the old master needs a replica to write", guarded, |f| {
             Box::pin(master::split_brain(f))
         })
@@ -336,6 +344,7 @@ pub fn all() -> Vec<Row> {
     ];
     let mut chaos = chaos(CHAOS);
     chaos[0].short = true;
+    chaos[0].control = Some("dead_epoch_taken");
     rows.extend(chaos);
     rows
 }

@@ -221,7 +221,7 @@ impl Storm {
     }
 
     /// One read of each key on the node apart, all begun now, judged when they are answered.
-    pub fn ask_apart(&self) -> JoinSet<()> {
+    pub fn ask_apart(&self) -> JoinSet<Option<u64>> {
         let mut asked = JoinSet::new();
         let began = self.shared.ms();
         for number in 0..KEYS {
@@ -250,11 +250,14 @@ impl Storm {
         Ok(began.elapsed())
     }
 
-    /// Ends it: all nodes must be live, writes acknowledged, and then every node must read the last value of every key.
-    ///
-    /// # Errors
-    /// What of this is not so, or a task that panicked.
-    pub async fn end(mut self) -> anyhow::Result<Seen> {
+    /// Ends it: all nodes must be live, writes acknowledged, and then every node must read the last value of every key. Says
+    /// what was seen, these last reads included, and what of this is not so.
+    pub async fn end(mut self) -> (Seen, anyhow::Result<()>) {
+        let ended = self.calm_down().await;
+        (self.seen(), ended)
+    }
+
+    async fn calm_down(&mut self) -> anyhow::Result<()> {
         self.shared.live().await?;
         self.rages().await?;
         self.shared.over.store(true, Ordering::Relaxed);
@@ -265,12 +268,11 @@ impl Storm {
         // Writes that were not acknowledged wait for the store.
         until("what was owed is delivered", || nodes.iter().all(|node| node.health().outbox == 0)).await?;
         self.shared.inspected().await?;
-        let seen = self.seen();
         for node in nodes {
             node.validate();
             node.stop().await;
         }
-        Ok(seen)
+        Ok(())
     }
 }
 
@@ -314,7 +316,7 @@ impl Shared {
             for number in (inspector..KEYS).step_by(INSPECTORS) {
                 let last = self.source.version(number);
                 let settled = async {
-                    while self.get(node, number).await != Some(last) {
+                    while self.clone().look(node, number, self.ms()).await != Some(last) {
                         tokio::time::sleep(Duration::from_millis(10)).await;
                     }
                 };
@@ -370,7 +372,7 @@ impl Shared {
     }
 
     /// Reads a key and judges what was seen.
-    async fn look(self: Arc<Self>, node: usize, number: usize, began: u64) {
+    async fn look(self: Arc<Self>, node: usize, number: usize, began: u64) -> Option<u64> {
         let version = self.get(node, number).await;
         let stale = version.map(|version| self.checker.staleness(&key(number), Version(version), began));
         let counts = began >= self.marked.load(Ordering::SeqCst);
@@ -384,6 +386,7 @@ impl Shared {
             }
             None => seen.failed += 1,
         });
+        version
     }
 
     async fn get(self: &Arc<Self>, node: usize, number: usize) -> Option<u64> {

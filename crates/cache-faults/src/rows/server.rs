@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use cache_testkit::RedisServer;
+
 use super::{Field, LONG};
 use crate::storm::{BOUND, now, until};
 
@@ -13,9 +15,17 @@ pub(super) async fn kill_pubsub(field: &mut Field) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// One node hears nothing for a moment: what happened in it and is lost now, it will never hear of.
+async fn unheard(field: &Field) {
+    field.lines[2].hints.cut();
+    tokio::time::sleep(BOUND / 4).await;
+}
+
 pub(super) async fn restart_empty(field: &mut Field) -> anyhow::Result<()> {
     for away in [Duration::from_millis(200), LONG] {
+        unheard(field).await;
         field.servers.standalone()?.kill();
+        field.lines[2].hints.heal();
         tokio::time::sleep(away).await;
         field.servers.standalone()?.restart_empty();
         let live = field.storm.live().await?;
@@ -77,16 +87,30 @@ pub(super) async fn overflow(field: &mut Field) -> anyhow::Result<()> {
     until("the partition was flushed", || epoch(field) > before).await
 }
 
-/// Half a minute without Redis under load, and what callers and the source notice.
-pub(super) async fn outage(field: &mut Field) -> anyhow::Result<()> {
+/// Half a minute without Redis under load: nobody is there.
+pub(super) async fn away(field: &mut Field) -> anyhow::Result<()> {
+    outage(field, RedisServer::kill, RedisServer::restart_empty).await
+}
+
+/// Half a minute without Redis under load: it is there and does not answer.
+pub(super) async fn stopped(field: &mut Field) -> anyhow::Result<()> {
+    outage(field, |server| server.pause(), |server| server.resume()).await
+}
+
+/// What callers and the source notice.
+async fn outage(
+    field: &mut Field,
+    goes: fn(&mut RedisServer),
+    comes: fn(&mut RedisServer),
+) -> anyhow::Result<()> {
     const AWAY: Duration = Duration::from_secs(30);
     let calm = (field.storm.seen(), field.storm.loads());
     tokio::time::sleep(Duration::from_secs(3)).await;
     let before = (field.storm.seen(), field.storm.loads());
-    field.servers.standalone()?.kill();
+    goes(field.servers.standalone()?);
     tokio::time::sleep(AWAY).await;
     let after = (field.storm.seen(), field.storm.loads());
-    field.servers.standalone()?.restart_empty();
+    comes(field.servers.standalone()?);
     let live = field.storm.live().await?;
     let acknowledged = field.storm.acknowledged().await?;
     let back = now();
@@ -106,14 +130,14 @@ pub(super) async fn outage(field: &mut Field) -> anyhow::Result<()> {
     let (reads, failed) = (then.reads - seen.reads, then.failed - seen.failed);
     let per_s = |count: u64| count / AWAY.as_secs();
     field.figure(format!(
-        "30 s without Redis: {reads} reads answered ({} a second; {} before), {failed} failed; {} loads a second ({usual} before), at most {} at a time on a node",
+        "{reads} reads answered ({} a second; {} before), {failed} failed; {} loads a second ({usual} before), at most {} at a time on a node",
         per_s(reads),
         (seen.reads - calm.0.reads) / 3,
         per_s(later - loaded),
         field.storm.loads_at_once(),
     ));
     field.figure(format!(
-        "30 s without Redis: live {} ms after it was back, a write acknowledged {} ms after that, loads as before within {} ms more; {} writes were given up meanwhile and delivered later",
+        "live {} ms after it was back, a write acknowledged {} ms after that, loads as before within {} ms more; {} writes were given up meanwhile and delivered later",
         live.as_millis(),
         acknowledged.as_millis(),
         back.elapsed().as_millis(),
@@ -126,7 +150,9 @@ pub(super) async fn outage(field: &mut Field) -> anyhow::Result<()> {
 
 pub(super) async fn flush_all(field: &mut Field) -> anyhow::Result<()> {
     for _ in 0..5 {
+        unheard(field).await;
         field.servers.standalone()?.command(&["FLUSHALL"]);
+        field.lines[2].hints.heal();
         field.storm.rages().await?;
     }
     Ok(())
@@ -135,10 +161,12 @@ pub(super) async fn flush_all(field: &mut Field) -> anyhow::Result<()> {
 /// Removes the keys of the deployment that end so.
 async fn lose(field: &mut Field, end: &str) -> anyhow::Result<()> {
     for _ in 0..5 {
+        unheard(field).await;
         let server = field.servers.standalone()?;
         let pattern = format!("ec:*{end}");
         let script = "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('DEL', key) end";
         server.command(&["EVAL", script, "0", &pattern]);
+        field.lines[2].hints.heal();
         field.storm.rages().await?;
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! What the benchmarks share: nodes, and rounds whose medians are compared side by side.
 
+pub mod instructions;
 pub mod l1;
 pub mod simulate;
 
@@ -9,7 +10,7 @@ use cache_bus::Transport;
 use cache_events::{Namespace, NodeId};
 use cache_l2::Store;
 use cache_policy::PolicyKind;
-use cache_tiered::{NamespaceSettings, TieredCache, TypedCache};
+use cache_tiered::{Builder, NamespaceSettings, TieredCache, TypedCache};
 
 /// Values of the benchmarks: 256 bytes of text.
 pub type Value = String;
@@ -29,17 +30,30 @@ pub async fn node(
     transport: Arc<dyn Transport>,
     entries: usize,
 ) -> anyhow::Result<(TieredCache, TypedCache<Value>)> {
+    node_with(name, store, transport, entries, |builder| builder).await
+}
+
+/// [`node`] with further wishes.
+///
+/// # Errors
+/// As [`node`].
+pub async fn node_with(
+    name: &str,
+    store: Arc<dyn Store>,
+    transport: Arc<dyn Transport>,
+    entries: usize,
+    wishes: impl FnOnce(Builder) -> Builder,
+) -> anyhow::Result<(TieredCache, TypedCache<Value>)> {
     let mut settings = NamespaceSettings::new(Namespace::new("bench")?);
     settings.l1_entries_max = entries;
     settings.l1_bytes_max = u64::MAX;
     settings.ttl = std::time::Duration::from_secs(3600);
     settings.l1_ttl_max = settings.ttl;
     settings.compress_above_bytes = None;
-    let cache = TieredCache::builder(NodeId::new(name)?, store, transport, |entries| {
+    let builder = TieredCache::builder(NodeId::new(name)?, store, transport, |entries| {
         PolicyKind::Sieve.family(entries)
-    })
-    .namespace::<Value>(settings)
-    .start()?;
+    });
+    let cache = wishes(builder).namespace::<Value>(settings).start()?;
     anyhow::ensure!(cache.sync(std::time::Duration::from_secs(5)).await, "node {name} did not join");
     let bench = cache.namespace::<Value>("bench")?;
     Ok((cache, bench))

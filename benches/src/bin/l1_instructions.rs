@@ -1,17 +1,14 @@
-//! Instructions of the hot paths, counted by valgrind's callgrind, which must be installed.
-//!
-//! Each work is done twice, with more and with fewer repetitions; the difference by the difference of the
-//! repetitions is what one takes, whatever starting and filling took.
+//! Instructions of the hot paths of L1, counted ([`edgecache_benches::instructions`]).
 
 use std::collections::HashMap;
 use std::hint::black_box;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use anyhow::{Context, Result, ensure};
 use cache_l1::{Fence, Meta, Origin};
 use cache_policy::{AutoFamily, Family, Policy, S3Fifo, Sieve};
+use edgecache_benches::instructions::{asked_for, each};
 use edgecache_benches::l1::{Cache, NOW, Ours, Value, value};
 use edgecache_benches::simulate::markdown;
 
@@ -151,17 +148,16 @@ fn inserts<C: Cache<u64>>(cache: C, n: u64) {
 }
 
 fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [work, n] = args.as_slice() {
-        let (_, work) = WORKS.get(work.parse::<usize>()?).context("no such work")?;
-        work(n.parse()?);
+    if let Some((work, n)) = asked_for()? {
+        let (_, work) = WORKS.get(work).context("no such work")?;
+        work(n);
         return Ok(());
     }
     let mut lines = vec![vec!["instructions".to_owned(), "each".to_owned()]];
     let mut counts = HashMap::new();
     for (at, (name, _)) in WORKS.iter().enumerate() {
         eprintln!("{name} …");
-        let each = (count(at, MANY)? - count(at, FEW)?) as f64 / (MANY - FEW) as f64;
+        let each = each(at, FEW, MANY)?;
         lines.push(vec![(*name).to_owned(), format!("{each:.0}")]);
         counts.insert(*name, each);
     }
@@ -177,20 +173,4 @@ fn main() -> Result<()> {
     ensure!(fence <= FENCE_MAX, "the fence takes more than {FENCE_MAX} instructions of a hit");
     ensure!(watched / get - 1.0 < CURVE_MAX, "the curve adds more than {} %", 100.0 * CURVE_MAX);
     Ok(())
-}
-
-/// Instructions of a run of this program.
-fn count(work: usize, n: u64) -> Result<i64> {
-    let own = std::env::current_exe()?;
-    let mut valgrind = Command::new("valgrind");
-    valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(own);
-    let output = valgrind
-        .args([work.to_string(), n.to_string()])
-        .output()
-        .context("cannot start valgrind, which counts the instructions; install the package valgrind")?;
-    let told = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "valgrind ended with {}:\n{told}", output.status);
-    let collected =
-        told.lines().find_map(|line| line.split_once("Collected :")).context("valgrind tells no count")?;
-    Ok(collected.1.trim().parse()?)
 }

@@ -21,4 +21,4 @@ mod stats;
 pub use error::ErrorBody;
 pub use health::{ClusterHealth, Health, MasterHealth, Status, TopologyHealth};
 pub use requests::{BodyError, ClearRequest, InvalidateRequest, Target, Written};
-pub use stats::{LatencyStats, NamespaceStats, Stats};
+pub use stats::{AuditStats, LatencyStats, NamespaceStats, Stats, ViolationReport};

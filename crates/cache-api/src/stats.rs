@@ -33,8 +33,57 @@ pub struct Stats {
     pub redis_memory_used_mb: Option<f64>,
     /// Connections of Redis, from all clients; null without Redis or while it is away.
     pub redis_connected_clients: Option<u64>,
+    /// What the auditor found, over all namespaces; null while it is off.
+    pub audit: Option<AuditStats>,
+    /// The latest violations that the auditor found, some of each namespace.
+    #[serde(default)]
+    pub violations: Vec<ViolationReport>,
     /// Each namespace, by name.
     pub namespaces: BTreeMap<String, NamespaceStats>,
+}
+
+/// What the auditor found: whether reads of a sample of the keys were given what was promised.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct AuditStats {
+    /// Keys that are watched.
+    pub keys: u64,
+    /// Reads that were judged.
+    pub judged: u64,
+    /// Reads that were given what had been outdated for longer than the staleness bound.
+    pub violations: u64,
+    /// Judged reads without a violation as a share of all, 0 to 1; null before the first.
+    pub coherent_ratio: Option<f64>,
+    /// The same as a number of nines: 3 = 99.9 %. Without a violation as many as so few reads can show; null before the first.
+    pub nines: Option<f64>,
+    /// Reads that were given an older version than L2 or the source had, of a change that nobody announced.
+    pub outside: u64,
+    /// Reads that were given what is flagged as stale; not judged.
+    pub flagged: u64,
+    /// Reads that were not judged for want of room.
+    pub unjudged: u64,
+    /// The stalest violation, in milliseconds.
+    pub worst_ms: u64,
+}
+
+/// A value that was served for longer than the promise allows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ViolationReport {
+    /// Of which key.
+    pub key: String,
+    /// Why, in words.
+    pub cause: String,
+    /// The tier that gave it.
+    pub tier: String,
+    /// The position that it reflects.
+    pub position: String,
+    /// Its version; null for values without one.
+    pub version: Option<u64>,
+    /// Reads that were given it.
+    pub reads: u64,
+    /// For how long it had been outdated, in milliseconds.
+    pub staleness_ms: u64,
+    /// What happened to the key lately on this node, in order.
+    pub history: Vec<String>,
 }
 
 /// What happened in one namespace.
@@ -84,6 +133,8 @@ pub struct NamespaceStats {
     pub l1_latency: LatencyStats,
     /// Latency of hits in L2.
     pub l2_latency: LatencyStats,
+    /// What the auditor found; null where it does not watch.
+    pub audit: Option<AuditStats>,
 }
 
 /// Quantiles of a latency in microseconds; null without a sample.

@@ -22,7 +22,7 @@ pub use envelope::BincodeCodec;
 pub use record::{
     EPOCH_OFFSET, GROUPS_MAX, HEADER_BYTES, Opened, RecordError, RecordFormat, RecordHead, SEQ_OFFSET,
     SealError, VALUE_BYTES_LIMIT, VERSION_OFFSET, epoch_of, fingerprint, position_of, seq_of, stamp_position,
-    version_of,
+    version_of, was_put,
 };
 pub use store::{
     Append, Carry, Invalidation, Lease, LeaseAnswer, LeaseAsk, LeaseToken, NodeRoll, NodeRow, Over,

@@ -28,6 +28,8 @@ pub const EPOCH_OFFSET: usize = 4;
 pub const SEQ_OFFSET: usize = 12;
 /// Where the origin version begins: two u32, the upper half first.
 pub const VERSION_OFFSET: usize = 20;
+/// Where the cost of the load begins: a u32.
+const LOAD_COST_OFFSET: usize = 52;
 /// Bytes before the groups.
 pub const HEADER_BYTES: usize = 80;
 /// Most groups of one record.
@@ -57,7 +59,8 @@ pub struct RecordHead {
     pub soft_expiry: u64,
     /// From when on the value is not to be used (ms since the Unix epoch, store's clock).
     pub hard_expiry: u64,
-    /// How long the load took, in microseconds.
+    /// How long the load took, in microseconds; 0 if the value was not loaded but put, and never 0 otherwise
+    /// ([`was_put`]).
     pub load_cost_us: u32,
     /// The ids of the groups that invalidate it besides its own namespace; at most [`GROUPS_MAX`].
     pub groups: Vec<u64>,
@@ -179,6 +182,11 @@ pub fn seq_of(record: &[u8]) -> Option<u64> {
 /// The origin version in the header of a record, without any check of the rest. `None` = not a record.
 pub fn version_of(record: &[u8]) -> Option<Version> {
     header_of(record).map(|header| Version(u64_at(header, VERSION_OFFSET)))
+}
+
+/// Whether the header of a record says that its value was put rather than loaded, without any check of the rest.
+pub fn was_put(record: &[u8]) -> bool {
+    header_of(record).is_some_and(|header| header[LOAD_COST_OFFSET..LOAD_COST_OFFSET + 4] == [0; 4])
 }
 
 /// Writes a position into the header of a record, as a put does. Says whether it was a record.

@@ -6,7 +6,7 @@ use cache_events::{Key, Namespace, Position, Version};
 use cache_l2::{
     BincodeCodec, Codec, CodecError, GROUPS_MAX, HEADER_BYTES, JsonCodec, RecordError, RecordFormat,
     RecordHead, SealError, VALUE_BYTES_LIMIT, epoch_of, fingerprint, position_of, seq_of, stamp_position,
-    version_of,
+    version_of, was_put,
 };
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -137,6 +137,10 @@ fn a_put_stamps_its_position_and_the_record_stays_valid() {
         (Some(position), Some(position.epoch), Some(42))
     });
     assert_eq!(version_of(&stamped), Some(head().version));
+    assert!(!was_put(&stamped), "it says what its load took");
+    let put =
+        format().seal(&RecordHead { load_cost_us: 0, ..head() }, &key("H100"), Some(&gpu()), &BincodeCodec);
+    assert!(was_put(&put.expect("sealed")));
     let opened = format().open::<Gpu, _>(&stamped, &key("H100"), &BincodeCodec).unwrap();
     assert_eq!(opened.head, RecordHead { origin: position, ..head() });
     assert_eq!(opened.value, Some(gpu()));
@@ -145,6 +149,7 @@ fn a_put_stamps_its_position_and_the_record_stays_valid() {
         let before = foreign.to_vec();
         assert!(!stamp_position(foreign, position));
         assert_eq!((foreign.to_vec(), position_of(foreign), version_of(foreign)), (before, None, None));
+        assert!(!was_put(foreign));
     }
 }
 

@@ -9,7 +9,7 @@ use cache_events::Clock;
 use cache_l2::Store;
 use cache_marketplace::{Availability, GpuPrice, MarketStats, OrderBook, PriceHistory, ProviderStatus};
 use cache_redis::{RedisStore, RedisTransport};
-use cache_tiered::{Builder, CoarseClock, NodeSettings, TieredCache};
+use cache_tiered::{AuditSettings, Builder, CoarseClock, NodeSettings, TieredCache};
 use serde_json::Value;
 
 use crate::config::{Backing, CacheTypePlan, NodeConfig};
@@ -66,6 +66,8 @@ pub fn start(config: &NodeConfig, shared: &Shared) -> anyhow::Result<TieredCache
             l1_bytes_max: config.l1_bytes_max,
             write_deadline: config.write_deadline,
             public_channel: config.public_channel,
+            audit: (config.audit_rate > 0.0)
+                .then(|| AuditSettings { rate: config.audit_rate, ..AuditSettings::default() }),
             ..NodeSettings::default()
         });
     declare(builder, &config.cache_types).start().context("the cache cannot be put together")

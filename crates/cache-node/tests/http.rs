@@ -320,6 +320,33 @@ fn statistics_count_what_happened() {
 }
 
 #[test]
+fn statistics_tell_what_the_auditor_found() {
+    let rate = |rate: &str| {
+        let flags = vec![
+            ("listen", "--listen", "127.0.0.1:0".to_owned()),
+            ("cache.audit_rate", "--audit-rate", rate.to_owned()),
+        ];
+        Running::start(load(&Sources { flags, ..Sources::default() }).expect("right"))
+    };
+    let node = rate("1");
+    node.client.put("/cache/session/s", &json!(1));
+    for _ in 0..5 {
+        assert_eq!(node.client.get("/cache/session/s").status, 200);
+    }
+    node.client.until("/cache/stats", "reads that were judged", |answer| {
+        let audit = &answer.body["namespaces"]["session"]["audit"];
+        audit["judged"] == json!(5)
+            && audit["violations"] == json!(0)
+            && audit["coherent_ratio"] == json!(1.0)
+    });
+    let stats = node.client.get("/cache/stats").body;
+    assert_eq!((&stats["audit"]["judged"], &stats["audit"]["keys"]), (&json!(5), &json!(1)), "{stats}");
+    assert_eq!(stats["violations"], json!([]));
+    assert_eq!(stats["namespaces"]["historical"]["audit"], Value::Null, "it lives by its TTL alone");
+    assert_eq!(rate("0").client.get("/cache/stats").body["audit"], Value::Null);
+}
+
+#[test]
 fn health_tells_who_and_how() {
     let node = node();
     let health = node.client.get("/health");

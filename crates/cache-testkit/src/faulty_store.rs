@@ -1,5 +1,6 @@
-//! A store between which and its caller the line can be cut.
+//! A store between which and its caller the line can be cut, and that can be made to break the rules.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,8 +9,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cache_events::{Group, Key, Namespace, Partition, Pattern, Position, Version};
 use cache_l2::{
-    Append, Invalidation, LeaseAnswer, LeaseAsk, LeaseToken, NodeRoll, ReadAnswer, Store, StoreError,
+    Append, Invalidation, LeaseAnswer, LeaseAsk, LeaseToken, NodeRoll, ReadAnswer, ReadItem, Store,
+    StoreError, stamp_position,
 };
+use parking_lot::Mutex;
 
 /// Passes every call on, until told otherwise.
 pub struct FaultyStore {
@@ -17,6 +20,9 @@ pub struct FaultyStore {
     cut: AtomicBool,
     mute: AtomicBool,
     mute_once: AtomicBool,
+    fill_anyway: AtomicBool,
+    /// What is read, once it stands still.
+    still: Mutex<Option<HashMap<Key, ReadItem>>>,
 }
 
 impl FaultyStore {
@@ -27,6 +33,8 @@ impl FaultyStore {
             cut: AtomicBool::new(false),
             mute: AtomicBool::new(false),
             mute_once: AtomicBool::new(false),
+            fill_anyway: AtomicBool::new(false),
+            still: Mutex::new(None),
         }
     }
 
@@ -45,11 +53,23 @@ impl FaultyStore {
         self.mute_once.store(true, Ordering::SeqCst);
     }
 
+    /// Breaks a rule: what was loaded is stored as though it were loaded now, whether or not the lease is still there.
+    pub fn fill_anyway(&self) {
+        self.fill_anyway.store(true, Ordering::SeqCst);
+    }
+
+    /// Breaks a rule: a key that was read is read the same from now on, whatever becomes of it.
+    pub fn stand_still(&self) {
+        *self.still.lock() = Some(HashMap::new());
+    }
+
     /// Ends all faults.
     pub fn heal(&self) {
         self.cut.store(false, Ordering::SeqCst);
         self.mute.store(false, Ordering::SeqCst);
         self.mute_once.store(false, Ordering::SeqCst);
+        self.fill_anyway.store(false, Ordering::SeqCst);
+        *self.still.lock() = None;
     }
 
     async fn pass<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -79,7 +99,13 @@ impl Store for FaultyStore {
     }
 
     async fn read(&self, partition: Partition, keys: &[Key]) -> Result<ReadAnswer, StoreError> {
-        self.pass(self.inner.read(partition, keys)).await
+        let mut answer = self.pass(self.inner.read(partition, keys)).await?;
+        if let Some(still) = &mut *self.still.lock() {
+            for (key, item) in keys.iter().zip(&mut answer.items) {
+                *item = still.entry(key.clone()).or_insert_with(|| item.clone()).clone();
+            }
+        }
+        Ok(answer)
     }
 
     async fn lease(&self, key: &Key, ask: LeaseAsk) -> Result<LeaseAnswer, StoreError> {
@@ -93,7 +119,14 @@ impl Store for FaultyStore {
         record: Bytes,
         ttl: Duration,
     ) -> Result<bool, StoreError> {
-        self.pass(self.inner.fill(key, token, record, ttl)).await
+        if !self.fill_anyway.load(Ordering::SeqCst) {
+            return self.pass(self.inner.fill(key, token, record, ttl)).await;
+        }
+        let ask = LeaseAsk { token, ttl: Duration::from_secs(1), refresh: true, at: Position::ZERO };
+        let now = self.pass(self.inner.lease(key, ask)).await?;
+        let mut late = record.to_vec();
+        stamp_position(&mut late, now.head);
+        self.pass(self.inner.fill(key, token, late.into(), ttl)).await
     }
 
     async fn release(&self, key: &Key, token: LeaseToken) -> Result<(), StoreError> {

@@ -1,12 +1,12 @@
-//! A transport that loses, repeats and reorders hints, and whose line can be cut.
+//! A transport that loses, repeats and reorders hints, that lies, and whose line can be cut.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use cache_bus::{Hint, HintStream, SyncAnswer, Transport, TransportError};
-use cache_events::{NodeId, Partition, Position};
+use cache_bus::{Hint, HintStream, Missed, SyncAnswer, Transport, TransportError};
+use cache_events::{NodeId, Partition, Position, wire};
 use tokio::sync::watch;
 
 /// Passes everything on, until told otherwise.
@@ -18,6 +18,8 @@ pub struct FaultyTransport {
 
 struct Faults {
     lose_hints: AtomicBool,
+    empty_hints: AtomicBool,
+    claim_head: AtomicBool,
     /// Of 256 hints: so many are lost, repeated later, or delivered after their successor.
     disorder: AtomicU64,
     random: AtomicU64,
@@ -40,6 +42,8 @@ impl FaultyTransport {
     pub fn new(inner: Arc<dyn Transport>, seed: u64) -> Self {
         let faults = Faults {
             lose_hints: false.into(),
+            empty_hints: false.into(),
+            claim_head: false.into(),
             disorder: AtomicU64::new(0),
             random: AtomicU64::new(seed),
             held: watch::channel(false).0,
@@ -57,6 +61,16 @@ impl FaultyTransport {
         self.faults.lose_hints.store(lose, Ordering::SeqCst);
     }
 
+    /// A lie: hints come with their positions and do not say what they invalidate. The log is true.
+    pub fn empty_hints(&self, empty: bool) {
+        self.faults.empty_hints.store(empty, Ordering::SeqCst);
+    }
+
+    /// A lie: syncs say that nothing is missing, whatever is.
+    pub fn claim_head(&self, claim: bool) {
+        self.faults.claim_head.store(claim, Ordering::SeqCst);
+    }
+
     /// Loses, repeats and reorders so many of 256 hints, each.
     pub fn disorder(&self, of_256: u8) {
         self.faults.disorder.store(u64::from(of_256), Ordering::SeqCst);
@@ -71,6 +85,8 @@ impl FaultyTransport {
     pub fn heal(&self) {
         self.lose_hints(false);
         self.hold_hints(false);
+        self.empty_hints(false);
+        self.claim_head(false);
         self.disorder(0);
         self.line.send_replace(true);
     }
@@ -116,7 +132,11 @@ impl Transport for FaultyTransport {
         max: u32,
     ) -> Result<SyncAnswer, TransportError> {
         self.check()?;
-        self.inner.sync(partition, node, at, max).await
+        let mut answer = self.inner.sync(partition, node, at, max).await?;
+        if self.faults.claim_head.load(Ordering::SeqCst) {
+            (answer.head, answer.missed) = (at, Missed::Entries(Vec::new()));
+        }
+        Ok(answer)
     }
 }
 
@@ -142,13 +162,17 @@ impl HintStream for FaultyStream {
                 _ = self.held.wait_for(|held| !held), if waiting => self.late.pop_front(),
                 hint = self.inner.next() => Some(hint),
             };
-            let Some(hint) = hint else { continue };
+            let Some(mut hint) = hint else { continue };
             if *self.held.borrow() {
                 self.late.push_back(hint);
                 continue;
             }
-            if !matches!(hint, Hint::Event { .. }) {
-                return hint;
+            let Hint::Event { payload, .. } = &mut hint else { return hint };
+            if self.faults.empty_hints.load(Ordering::SeqCst)
+                && let Ok(mut event) = wire::decode(payload)
+            {
+                event.scopes.clear();
+                *payload = wire::encode(&event).expect("it was longer before").into();
             }
             if self.faults.lose_hints.load(Ordering::SeqCst) {
                 continue;

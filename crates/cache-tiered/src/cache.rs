@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::answer::Written;
+use crate::audit::{self, Audit, AuditSource, Violation};
 use crate::coarse_clock::CoarseClock;
 use crate::core::Core;
 use crate::error::{BuildError, NamespaceError, WriteError};
@@ -36,8 +37,10 @@ pub type PolicyFactory = Arc<dyn Fn(usize) -> BoxedFamily + Send + Sync>;
 /// How often expired entries are removed from L1.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-type SpaceMaker =
-    Box<dyn FnOnce(Arc<Fence>, &PolicyFactory, Option<&Arc<Pool>>) -> Option<Arc<dyn AnySpace>> + Send>;
+type SpaceMaker = Box<
+    dyn FnOnce(Arc<Fence>, &PolicyFactory, Option<&Arc<Pool>>, Option<Audit>) -> Option<Arc<dyn AnySpace>>
+        + Send,
+>;
 
 /// Collects the parts of a [`TieredCache`].
 #[must_use]
@@ -52,6 +55,7 @@ pub struct Builder {
     spaces: Vec<(NamespaceSettings, SpaceMaker)>,
     handlers: HashMap<EventKind, Vec<EventHandler>>,
     observer: Option<Arc<dyn Observer>>,
+    audit_sources: HashMap<Namespace, Arc<dyn AuditSource>>,
 }
 
 impl Builder {
@@ -95,8 +99,12 @@ impl Builder {
             // Told apart from one that asks for deltas and has none.
             declared.updates = Updates::Value;
         }
-        let make = move |fence: Arc<Fence>, policy: &PolicyFactory, pool: Option<&Arc<Pool>>| {
-            Space::<V>::new(settings, fence, policy, pool, patcher).map(|space| space as Arc<dyn AnySpace>)
+        let make = move |fence: Arc<Fence>,
+                         policy: &PolicyFactory,
+                         pool: Option<&Arc<Pool>>,
+                         audit: Option<Audit>| {
+            Space::<V>::new(settings, fence, policy, pool, patcher, audit)
+                .map(|space| space as Arc<dyn AnySpace>)
         };
         self.spaces.push((declared, Box::new(make)));
         self
@@ -114,6 +122,12 @@ impl Builder {
         self
     }
 
+    /// The system of record of a namespace, which the [auditor](NodeSettings::audit) asks about the keys that it watches.
+    pub fn audit_source(mut self, namespace: Namespace, source: Arc<dyn AuditSource>) -> Self {
+        self.audit_sources.insert(namespace, source);
+        self
+    }
+
     /// Starts the cache: its bus and its tasks, on the current tokio runtime. Does not wait for the store: a cache
     /// whose store is away starts degraded and joins when it comes.
     ///
@@ -122,7 +136,7 @@ impl Builder {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn start(self) -> Result<TieredCache, BuildError> {
+    pub fn start(mut self) -> Result<TieredCache, BuildError> {
         if self.store.partitions() != self.transport.partitions() {
             let (store, transport) = (self.store.partitions(), self.transport.partitions());
             let message = format!("the store has {store} partitions, the transport {transport}");
@@ -130,6 +144,7 @@ impl Builder {
         }
         let fence = Arc::new(Fence::new(self.store.partitions()));
         let pool = self.settings.l1_bytes_max.map(|bytes| Arc::new(Pool::new(bytes)));
+        let clock = self.clock.unwrap_or_else(|| Arc::new(CoarseClock::new()));
         let mut spaces: HashMap<Namespace, Arc<dyn AnySpace>> = HashMap::new();
         for (settings, make) in self.spaces {
             settings.check()?;
@@ -138,7 +153,12 @@ impl Builder {
                 let wrong = format!("{name}: updates by delta need Builder::namespace_of_deltas");
                 return Err(BuildError::Setting(wrong));
             }
-            let space = make(fence.clone(), &self.policy, pool.as_ref()).ok_or_else(|| {
+            let name = &settings.namespace;
+            let audit = self.settings.audit.clone().filter(|_| settings.event_driven).map(|audit| {
+                let source = self.audit_sources.remove(name);
+                Audit::new(settings.staleness_bound, audit, clock.clone(), source)
+            });
+            let space = make(fence.clone(), &self.policy, pool.as_ref(), audit).ok_or_else(|| {
                 let name = &settings.namespace;
                 BuildError::Setting(format!(
                     "{name}: its l1_bytes_max is more than the node has left of its own"
@@ -148,7 +168,6 @@ impl Builder {
                 return Err(BuildError::Twice(settings.namespace));
             }
         }
-        let clock = self.clock.unwrap_or_else(|| Arc::new(CoarseClock::new()));
         let (handlers, inbox) = Handlers::new(self.handlers, self.settings.handler_queue_max);
         let handlers = Arc::new(handlers);
         let local_spaces = spaces.iter().map(|(name, space)| (name.clone(), space.clone().local())).collect();
@@ -160,6 +179,7 @@ impl Builder {
             self.observer,
         ));
         let receiver: Arc<dyn Receiver> = local.clone();
+        let log = self.transport.clone();
         let bus = Bus::start(self.transport, clock.clone(), self.node.clone(), receiver, self.bus);
         let bus = bus.map_err(|broken| {
             let all: Vec<String> = broken.iter().map(ToString::to_string).collect();
@@ -176,6 +196,7 @@ impl Builder {
             clock,
             store: self.store,
             bus,
+            log,
             fence,
             local,
             handlers: handlers.clone(),
@@ -194,6 +215,9 @@ impl Builder {
         });
         core.spawn(outbox::work_off(core.clone()));
         core.spawn(sweep(core.clone()));
+        if let Some(audit) = &core.settings.audit {
+            core.spawn(audit::watch(core.clone(), audit.every));
+        }
         Ok(TieredCache { core })
     }
 }
@@ -237,6 +261,7 @@ impl TieredCache {
             spaces: Vec::new(),
             handlers: HashMap::new(),
             observer: None,
+            audit_sources: HashMap::new(),
         }
     }
 
@@ -370,6 +395,23 @@ impl TieredCache {
             self.core.spaces.iter().map(|(name, space)| (name.clone(), space.stats())).collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all
+    }
+
+    /// The latest violations that the auditor found, by namespace. [`stats`](Self::stats) has the figures.
+    pub fn violations(&self) -> Vec<(Namespace, Vec<Violation>)> {
+        let found =
+            self.core.spaces.iter().filter_map(|(name, space)| Some((name, space.audit()?.violations())));
+        let mut all: Vec<_> =
+            found.filter(|(_, all)| !all.is_empty()).map(|(name, all)| (name.clone(), all)).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    /// A round of the auditor now, besides those that come by themselves: judges the reads that were noted, then asks L2.
+    pub async fn audit_now(&self) {
+        for space in self.core.spaces.values() {
+            space.audited(&self.core).await;
+        }
     }
 
     /// Latencies of hits in L1 and in L2, over all namespaces.

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use cache_bus::{Bus, View};
+use cache_bus::{Bus, Transport, View};
 use cache_events::{CacheEvent, Clock, EventId, Namespace, NodeId, Partition, Position};
 use cache_l1::{Fence, Pool};
 use cache_l2::{LeaseToken, Store};
@@ -24,6 +24,8 @@ pub(crate) struct Core {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) bus: Bus,
+    /// What the auditor asks for the log.
+    pub(crate) log: Arc<dyn Transport>,
     pub(crate) view: Arc<View>,
     pub(crate) fence: Arc<Fence>,
     /// What the L1 of all namespaces is within, if the node has a bound.

@@ -10,6 +10,7 @@ mod acknowledge;
 mod mutation;
 
 mod answer;
+mod audit;
 mod cache;
 mod coarse_clock;
 mod core;
@@ -36,6 +37,7 @@ mod write;
 
 pub use acknowledge::Acknowledge;
 pub use answer::{Answer, Loaded, PutOutcome, ReadOptions, Tier, Tiers, WriteOptions, Written};
+pub use audit::{AuditSettings, AuditSource, AuditStats, Cause, Violation};
 pub use cache::{Builder, Health, PolicyFactory, TieredCache};
 pub use coarse_clock::CoarseClock;
 pub use error::{BuildError, NamespaceError, ReadError, SourceError, WriteError, WrongNamespace};

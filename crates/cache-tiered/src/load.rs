@@ -175,6 +175,7 @@ impl<V: Cacheable> Load<'_, V> {
         let (mut tries, mut poll, mut waited) = (0, POLL.0, Duration::ZERO);
         let mut ask = LeaseAsk { token, ttl: self.core.settings.lease_ttl, refresh: false, at: cursor };
         loop {
+            let asked = self.core.clock.now();
             let answer = match self.core.store.lease(self.key, ask).await {
                 Ok(answer) => answer,
                 Err(error) => {
@@ -209,7 +210,10 @@ impl<V: Cacheable> Load<'_, V> {
                     let judged =
                         self.space.judge(self.key, &bytes, live, answer.stamp, answer.server_ms, now);
                     match judged {
-                        Some(found) => return Right::Value(found),
+                        Some(found) => {
+                            self.space.audit_l2(self.key, &found, asked);
+                            return Right::Value(found);
+                        }
                         None if tries >= LEASE_TRIES => return Right::Local { at: cursor },
                         None => {
                             tries += 1;
@@ -282,7 +286,8 @@ impl<V: Cacheable> Load<'_, V> {
             load_start: server_now.saturating_sub(took),
             soft_expiry: server_now + soft_ms,
             hard_expiry: server_now + ttl_ms,
-            load_cost_us: took.saturating_mul(1000).try_into().unwrap_or(u32::MAX),
+            // Never 0: that is what a put has.
+            load_cost_us: u32::try_from(took.saturating_mul(1000)).unwrap_or(u32::MAX).max(1),
             groups: groups.clone(),
         };
         let sealed = self.space.seal(&head, self.key, loaded.value.as_ref());

@@ -4,9 +4,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cache_events::{Key, Partition, Position, Version};
-use cache_l1::Address;
+use cache_l1::{Address, Facts};
 
 use crate::answer::{Answer, ReadOptions, Tier};
+use crate::audit::Look;
 use crate::core::Core;
 use crate::error::ReadError;
 use crate::flight::Role;
@@ -46,8 +47,14 @@ impl<V: Cacheable> Space<V> {
                     self.trusted(core, partition, facts, &options.freshness, (asked, now))?;
                 Some((value.clone(), *facts, lag_ms, stale))
             });
+            if hit.is_none() && at.hash() < self.audited_below {
+                self.audit_miss(key, &at);
+            }
             if let Some((value, facts, lag_ms, stale)) = hit {
                 self.counters.l1_answered(sample);
+                if at.hash() < self.audited_below {
+                    self.audit_hit(&at, &facts, stale, now);
+                }
                 // Made where it goes: one made under the lock would be copied out while its small fields are still on
                 // their way to memory, and the processor waits for them.
                 return Some(Answer {
@@ -63,6 +70,31 @@ impl<V: Cacheable> Space<V> {
         }
         count(&self.counters.l1_misses);
         None
+    }
+
+    /// Kept out of the way of a hit of a key that is not watched.
+    #[cold]
+    #[inline(never)]
+    fn audit_hit(&self, at: &Address, facts: &Facts, stale: bool, now: u64) {
+        if let Some(audit) = &self.audit {
+            let look = Look {
+                tier: Tier::L1,
+                origin: Position::new(facts.origin.epoch, facts.origin.seq),
+                version: Version(facts.version),
+                load_start: facts.load_start,
+                born: facts.born,
+            };
+            audit.saw(at, &look, stale, now);
+        }
+    }
+
+    /// From here on what happens to the key is remembered, also while its value is on its way.
+    #[cold]
+    #[inline(never)]
+    fn audit_miss(&self, key: &Key, at: &Address) {
+        if let Some(audit) = &self.audit {
+            audit.track(key, at);
+        }
     }
 
     /// An error where L1 had no answer, freshness cannot be proven, and the namespace is set to fail then.
@@ -145,6 +177,7 @@ impl<V: Cacheable> Space<V> {
     async fn read_l2(&self, core: &Core, keys: &[Key]) -> Vec<Option<Found<V>>> {
         let nothing = || keys.iter().map(|_| None).collect::<Vec<_>>();
         let Some(first) = keys.first() else { return Vec::new() };
+        let asked = core.clock.now();
         let partition = self.partition(first);
         let answer = match core.store.read(partition, keys).await {
             Ok(answer) => answer,
@@ -167,7 +200,9 @@ impl<V: Cacheable> Space<V> {
         }
         let judge = |(key, item): (&Key, cache_l2::ReadItem)| {
             let bytes = item.record?;
-            self.judge(key, &bytes, live, item.stamp, server_now, now)
+            let found = self.judge(key, &bytes, live, item.stamp, server_now, now)?;
+            self.audit_l2(key, &found, asked);
+            Some(found)
         };
         let found: Vec<_> = keys.iter().zip(answer.items).map(judge).collect();
         let hits = found.iter().flatten().count() as u64;

@@ -12,6 +12,7 @@ use cache_l1::{Fence, Origin};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 
+use crate::audit::{Audit, Covers, said};
 use crate::handlers::Handlers;
 
 /// Watches what this node applies; for measuring and for tests. Called under the lock of the bus: keep it short.
@@ -31,6 +32,7 @@ pub(crate) trait LocalSpace: Send + Sync {
     fn invalidate_resource(&self, resource_hash: u64, event: Origin);
     fn invalidate_pattern(&self, pattern: &Pattern, partition: Partition, event: Origin);
     fn count_invalidation(&self);
+    fn audit(&self) -> Option<&Audit>;
     /// What a hint brought for a key: takes it in place of what L1 holds, if it is of use.
     fn take_update(&self, update: &Update<'_>, is_written: &dyn Fn(u64) -> bool);
 }
@@ -80,6 +82,8 @@ pub(crate) struct Local {
     pub(crate) spaces: HashMap<Namespace, Arc<dyn LocalSpace>>,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
+    /// Some namespace is watched by the auditor.
+    audited: bool,
     /// Known as soon as the bus runs.
     pub(crate) times: OnceLock<Times>,
     /// Own events that the bus has not been told of yet. Until their step is answered the writer has to apply them itself
@@ -123,7 +127,9 @@ impl Local {
         handlers: Arc<Handlers>,
         observer: Option<Arc<dyn Observer>>,
     ) -> Self {
-        Self { node, fence, spaces, handlers, observer, times: OnceLock::new(), pending: Mutex::default() }
+        let (times, pending) = (OnceLock::new(), Mutex::default());
+        let audited = spaces.values().any(|space| space.audit().is_some());
+        Self { node, fence, spaces, handlers, observer, audited, times, pending }
     }
 
     /// The local half of a write before it is sent: drops what the event covers, detaches the flights, and leaves
@@ -180,11 +186,52 @@ impl Local {
             }
         }
     }
+
+    fn audits(&self) -> impl Iterator<Item = &Audit> {
+        self.spaces.values().filter_map(|space| space.audit())
+    }
+
+    /// Tells the auditor of an event that is in the log here, before it is applied.
+    pub(crate) fn heard(&self, partition: Partition, position: Position, event: &CacheEvent) {
+        if !self.audited {
+            return;
+        }
+        for scope in &event.scopes {
+            let audit = scope.namespace().and_then(|namespace| self.spaces.get(namespace)?.audit());
+            match (scope, audit) {
+                (Scope::Key(key), Some(audit)) => {
+                    let hash = if key.has_params() { key.hash64() } else { key.resource_hash() };
+                    audit.applied(key.resource_hash(), Some(hash), position, said(&*audit.clock, event));
+                }
+                (Scope::Resource { namespace, resource }, Some(audit)) => {
+                    let hash = cache_events::resource_hash(namespace, resource);
+                    audit.applied(hash, None, position, said(&*audit.clock, event));
+                }
+                (Scope::Pattern { pattern, .. }, Some(audit)) => {
+                    let of = (partition, self.fence.partitions());
+                    audit.applied_where(of, position, said(&*audit.clock, event), |key| pattern.covers(key));
+                }
+                (Scope::Namespace(_), Some(audit)) => {
+                    audit.applied_to_many(partition, Covers::All, position, said(&*audit.clock, event));
+                }
+                (Scope::Tag(tag), _) => {
+                    let group = Covers::Group(cache_events::Group::tag(tag).id());
+                    self.audits().for_each(|audit| {
+                        audit.applied_to_many(partition, group, position, said(&*audit.clock, event));
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 impl Receiver for Local {
     fn apply(&self, partition: Partition, position: Position, event: &CacheEvent, first: bool) {
         let own = event.source_node == self.node;
+        if first {
+            self.heard(partition, position, event);
+        }
         if !(own && self.pending.lock().contains_key(&event.event_id)) {
             self.apply_scopes(partition, Origin { epoch: position.epoch, seq: position.seq }, &event.scopes);
         }
@@ -220,6 +267,7 @@ impl Receiver for Local {
     fn flush(&self, partition: Partition, epoch: u64, groups: &[GroupStamp], cause: FlushCause) {
         let groups: Vec<(u64, u64)> = groups.iter().map(|stamp| (stamp.group, stamp.seq)).collect();
         self.fence.flush(partition.0, epoch, &groups);
+        self.audits().for_each(|audit| audit.flushed(partition, epoch, cause));
         tracing::info!(%partition, epoch, ?cause, "flushed L1");
         if let Some(observer) = &self.observer {
             observer.flushed(partition, epoch, cause);

@@ -6,6 +6,7 @@ use cache_events::Namespace;
 
 use crate::BuildError;
 use crate::answer::Tiers;
+use crate::audit::AuditSettings;
 
 /// What a namespace does while the node cannot prove that its copies are fresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,6 +188,8 @@ pub struct NodeSettings {
     pub handler_queue_max: usize,
     /// Whether events also go, as JSON, to the public channel.
     pub public_channel: bool,
+    /// What the auditor watches in event-driven namespaces; `None` = there is none.
+    pub audit: Option<AuditSettings>,
 }
 
 impl Default for NodeSettings {
@@ -199,6 +202,7 @@ impl Default for NodeSettings {
             outbox_max: 1_000,
             handler_queue_max: 4_096,
             public_channel: false,
+            audit: None,
         }
     }
 }

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use crate::answer::Tier;
+use crate::audit::{Audit, What};
 use crate::cache::PolicyFactory;
 use crate::error::ReadError;
 use crate::flight::Flights;
@@ -79,6 +80,9 @@ pub(crate) struct Space<V> {
     pub(crate) loads: Flights<Key, FlightFence, Result<Found<V>, ReadError>>,
     pub(crate) bulkhead: Semaphore,
     pub(crate) counters: Counters,
+    /// Keys whose hash is below this are watched by the auditor; 0 = none.
+    pub(crate) audited_below: u64,
+    pub(crate) audit: Option<Audit>,
 }
 
 /// How values of a type are written in a namespace.
@@ -103,6 +107,7 @@ impl<V: Cacheable> Space<V> {
         policy: &PolicyFactory,
         pool: Option<&Arc<Pool>>,
         patcher: Option<Box<dyn Patcher<V>>>,
+        audit: Option<Audit>,
     ) -> Option<Arc<Self>> {
         let group = Group::namespace(&settings.namespace);
         // A namespace without L1 keeps one for its fences; it holds nothing.
@@ -129,6 +134,8 @@ impl<V: Cacheable> Space<V> {
             loads: Flights::new(),
             bulkhead: Semaphore::new(settings.loads_max),
             counters: Counters::new(),
+            audited_below: audit.as_ref().map_or(0, Audit::below),
+            audit,
             bound_ms: settings.staleness_bound.as_millis().try_into().unwrap_or(u64::MAX),
             settings,
         });
@@ -181,6 +188,17 @@ impl<V: Cacheable> Space<V> {
             groups: found.groups.clone(),
         };
         let inserted = self.l1.insert(key.clone(), found.value.clone(), at, meta, snapshot, now);
+        if at.hash() < self.audited_below
+            && let Some(audit) = &self.audit
+        {
+            audit.track(key, at);
+            let (tier, version, load_start) = (found.tier, found.version, found.load_start);
+            let what = match inserted.stored() {
+                true => What::Inserted { tier, version, load_start, groups: found.groups.clone() },
+                false => What::Refused,
+            };
+            audit.happened(at, found.origin, what);
+        }
         if !inserted.stored() && found.tier == Tier::Source {
             count(&self.counters.fills_refused);
         }
@@ -210,6 +228,7 @@ impl<V: Cacheable> Space<V> {
         judged
     }
 
+    /// [`judge`](Self::judge) without counting.
     pub(crate) fn take_record(
         &self,
         key: &Key,
@@ -295,6 +314,7 @@ impl<V: Cacheable> Space<V> {
         stats.l1_bytes_max = self.settings.l1_bytes_max;
         stats.l1_evicted = l1.evicted;
         stats.l1_expired = l1.expired;
+        stats.audit = self.audit.as_ref().map(Audit::stats);
         stats
     }
 }
@@ -307,7 +327,14 @@ impl<V: Cacheable> Borrower for Space<V> {
 
 impl<V: Cacheable> LocalSpace for Space<V> {
     fn invalidate_key(&self, key: &Key, event: Origin) {
-        drop(self.l1.invalidate_key(key, &self.address(key), event));
+        let at = self.address(key);
+        let left = self.l1.invalidate_key(key, &at, event);
+        if left.is_some()
+            && let Some(audit) = &self.audit
+        {
+            audit.happened(&at, Position::new(event.epoch, event.seq), What::Dropped);
+        }
+        drop(left);
     }
 
     fn invalidate_resource(&self, resource_hash: u64, event: Origin) {
@@ -316,6 +343,10 @@ impl<V: Cacheable> LocalSpace for Space<V> {
 
     fn invalidate_pattern(&self, pattern: &Pattern, partition: Partition, event: Origin) {
         drop(self.l1.invalidate_matching(event, partition.0, |key| pattern.covers(key)));
+    }
+
+    fn audit(&self) -> Option<&Audit> {
+        self.audit.as_ref()
     }
 
     fn count_invalidation(&self) {

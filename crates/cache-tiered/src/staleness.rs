@@ -9,35 +9,56 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 
 const SHARDS: usize = 64;
-/// Acknowledgements kept for a key; the oldest beyond that are merged, which can only make a read look staler.
+/// Acknowledgements kept for a key.
 const HISTORY_MAX: usize = 512;
 
-/// The checker. Times are of any monotone unit, the same for all calls.
+/// The checker. Times are of any monotone unit, the same for all calls. `V` is what tells older from newer: versions of the
+/// source, or positions of the log.
 #[derive(Debug)]
-pub struct StalenessChecker {
+pub struct StalenessChecker<V = Version> {
     bound: u64,
-    shards: Vec<Mutex<HashMap<Key, Vec<Acked>>>>,
+    history_max: usize,
+    forgets: bool,
+    shards: Vec<Mutex<Histories<V>>>,
 }
+
+type Histories<V> = HashMap<Key, Vec<Acked<V>>>;
 
 /// Acknowledged: from `at` on, nothing below `version` should be seen.
-#[derive(Debug, Clone, Copy)]
-struct Acked {
-    at: u64,
-    version: Version,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acked<V> {
+    /// When that was known.
+    pub at: u64,
+    /// What was acknowledged.
+    pub version: V,
 }
 
-impl StalenessChecker {
-    /// A checker for which reads older than `bound` are stale.
+impl<V: Ord + Copy> StalenessChecker<V> {
+    /// A checker for which reads older than `bound` are stale. Of more than 512 acknowledgements of a key it merges the oldest,
+    /// which can only make a read look staler.
     pub fn new(bound: u64) -> Self {
-        Self { bound, shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { bound, history_max: HISTORY_MAX, forgets: false, shards }
     }
 
-    fn shard(&self, key: &Key) -> &Mutex<HashMap<Key, Vec<Acked>>> {
+    /// One that keeps so many acknowledgements of a key (at least 2) and forgets the oldest beyond that, which can only make
+    /// a read look fresher: for where a false alarm is worse than a missed one.
+    #[must_use]
+    pub fn forgetting(self, history_max: usize) -> Self {
+        Self { history_max: history_max.max(2), forgets: true, ..self }
+    }
+
+    fn shard(&self, key: &Key) -> &Mutex<Histories<V>> {
         &self.shards[key.hash64() as usize % SHARDS]
     }
 
+    /// Forgets a key.
+    pub fn forget(&self, key: &Key) {
+        self.shard(key).lock().remove(key);
+    }
+
     /// Notes that a write of `version` was acknowledged at `at`. Calls may come in any order.
-    pub fn acked(&self, key: &Key, version: Version, at: u64) {
+    pub fn acked(&self, key: &Key, version: V, at: u64) {
         let mut shard = self.shard(key).lock();
         let history = shard.entry(key.clone()).or_default();
         let from = history.partition_point(|acked| acked.at <= at);
@@ -47,19 +68,25 @@ impl StalenessChecker {
         // Everything later that is not newer is implied by this one: drop it, so that both columns grow.
         let to = from + history[from..].partition_point(|acked| acked.version <= version);
         history.splice(from..to, [Acked { at, version }]);
-        if history.len() > HISTORY_MAX {
-            // The version of the second with the time of the first: earlier than the truth, so stricter.
-            history[1].at = history[0].at;
+        if history.len() > self.history_max {
+            if !self.forgets {
+                // The version of the second with the time of the first: earlier than the truth, so stricter.
+                history[1].at = history[0].at;
+            }
             history.remove(0);
         }
     }
 
     /// How stale a read is that began at `began` and saw `version`; 0 = not at all.
-    pub fn staleness(&self, key: &Key, version: Version, began: u64) -> u64 {
+    pub fn staleness(&self, key: &Key, version: V, began: u64) -> u64 {
+        self.outdated(key, version).map_or(0, |acked| began.saturating_sub(acked.at))
+    }
+
+    /// What outdated a version first, as far as is known.
+    pub fn outdated(&self, key: &Key, version: V) -> Option<Acked<V>> {
         let shard = self.shard(key).lock();
-        let Some(history) = shard.get(key) else { return 0 };
-        let newer = history.partition_point(|acked| acked.version <= version);
-        history.get(newer).map_or(0, |acked| began.saturating_sub(acked.at))
+        let history = shard.get(key)?;
+        history.get(history.partition_point(|acked| acked.version <= version)).copied()
     }
 
     /// Whether a staleness is beyond the bound.
@@ -87,6 +114,18 @@ mod tests {
         assert_eq!(checker.staleness(&key(), Version(2), 1_700), 200);
         assert_eq!(checker.staleness(&key(), Version(1), 1_700), 700, "2 was acknowledged first");
         assert!(checker.is_stale(101) && !checker.is_stale(100));
+    }
+
+    #[test]
+    fn what_is_forgotten_makes_nothing_look_staler() {
+        let (strict, mild) = (StalenessChecker::new(0), StalenessChecker::new(0).forgetting(2));
+        for checker in [&strict, &mild] {
+            (1..=600).for_each(|n| checker.acked(&key(), Version(n), n * 10));
+        }
+        assert_eq!(strict.staleness(&key(), Version(0), 6_000), 5_990, "the first was at 10");
+        assert_eq!(mild.staleness(&key(), Version(0), 6_000), 10, "the last but one was at 5,990");
+        mild.forget(&key());
+        assert_eq!(mild.outdated(&key(), Version(0)), None);
     }
 
     #[test]

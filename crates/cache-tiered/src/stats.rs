@@ -11,6 +11,8 @@ use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use thread_local::ThreadLocal;
 
+use crate::audit::AuditStats;
+
 const SAMPLE_MASK: u64 = 0xFF;
 
 /// The reads of one thread, on a line of its own. Only that thread writes it.
@@ -190,6 +192,8 @@ pub struct NamespaceStats {
     pub l1_latency: Latency,
     /// Latency of hits in L2.
     pub l2_latency: Latency,
+    /// What the auditor found; `None` where it does not watch.
+    pub audit: Option<AuditStats>,
 }
 
 /// Quantiles of a latency, in nanoseconds; `None` without a sample.

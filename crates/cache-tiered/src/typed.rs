@@ -5,9 +5,11 @@ use std::future::Future;
 use std::sync::Arc;
 
 use cache_events::{Key, KeyBuilder, NameError, Namespace, Scope, Version};
+use futures_util::future::BoxFuture;
 use hdrhistogram::Histogram;
 
 use crate::answer::{Answer, Loaded, PutOutcome, ReadOptions, WriteOptions, Written};
+use crate::audit::Audit;
 use crate::core::Core;
 use crate::error::{ReadError, SourceError, WriteError, WrongNamespace};
 use crate::event_draft::EventDraft;
@@ -35,6 +37,9 @@ pub(crate) trait AnySpace: Any + Send + Sync {
     fn shed(&self, entries: usize) -> Shed;
     /// Checks the inner order of L1.
     fn validate(&self);
+    fn audit(&self) -> Option<&Audit>;
+    /// One round of the auditor.
+    fn audited<'a>(&'a self, core: &'a Core) -> BoxFuture<'a, ()>;
     fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
     fn local(self: Arc<Self>) -> Arc<dyn LocalSpace>;
     fn json(self: Arc<Self>) -> Arc<dyn JsonSpace>;
@@ -79,6 +84,14 @@ impl<V: Cacheable> AnySpace for Space<V> {
 
     fn validate(&self) {
         self.l1.validate();
+    }
+
+    fn audit(&self) -> Option<&Audit> {
+        self.audit.as_ref()
+    }
+
+    fn audited<'a>(&'a self, core: &'a Core) -> BoxFuture<'a, ()> {
+        Box::pin(self.audit_round(core))
     }
 
     fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {

@@ -107,6 +107,7 @@ impl Core {
         }
         if !part.is_flush() {
             let event = Origin { epoch: position.epoch, seq: position.seq };
+            self.local.heard(part.partition, position, &part.event);
             self.local.apply_scopes(part.partition, event, &part.event.scopes);
         }
         self.bus.wrote(part.partition, position);
@@ -279,6 +280,7 @@ impl<V: Cacheable> Space<V> {
         // Bumps the generation behind the insert: a load that began before the put can no longer replace it. The
         // entry itself stays, since it reflects the event.
         let written = Origin { epoch: position.epoch, seq: position.seq };
+        core.local.heard(partition, position, &event);
         core.local.apply_scopes(partition, written, &event.scopes);
         core.bus.wrote(partition, position);
         pending.applied();

@@ -6,6 +6,8 @@ mod support;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use cache_tiered::{AuditSettings, NamespaceSettings, NodeSettings, TieredCache};
+
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
@@ -37,7 +39,27 @@ fn allocations() -> u64 {
 async fn a_hit_allocates_nothing() {
     let (server, clock) = support::server();
     let cache = support::node(&server, &clock, "a").await;
-    let text = support::text(&cache);
+    hits_allocate_nothing(&cache).await;
+}
+
+#[tokio::test]
+async fn nor_does_one_that_the_auditor_watches() {
+    let (server, clock) = support::server();
+    let audit = AuditSettings { rate: 1.0, ..AuditSettings::default() };
+    let cache = support::builder(&server, &clock, "a")
+        .settings(NodeSettings { audit: Some(audit), ..NodeSettings::default() })
+        .namespace::<String>(NamespaceSettings::new(support::ns("text")))
+        .start()
+        .expect("valid settings");
+    support::joined(&cache).await;
+    hits_allocate_nothing(&cache).await;
+    cache.audit_now().await;
+    let judged = support::text(&cache).stats().audit.expect("it is watched").judged;
+    assert!(judged >= 10, "{judged} reads were noted");
+}
+
+async fn hits_allocate_nothing(cache: &TieredCache) {
+    let text = support::text(cache);
     let key = text.key_with("k").param("region", "us").build().expect("valid");
     let _ = text.put(&key, "value".into()).await.expect("acknowledged");
     assert!(text.get(&key).await.expect("readable").is_some());

@@ -8,7 +8,7 @@ use cache_events::NodeId;
 use cache_policy::PolicyKind;
 use cache_redis::{RedisConfig, Topology};
 
-use super::check::{Check, duration, label, seconds, whole};
+use super::check::{Check, duration, label, seconds, share, whole};
 use super::errors::ConfigErrors;
 use super::namespaces::{self, CacheTypePlan, Common};
 use super::raw::{Raw, Sources};
@@ -40,6 +40,8 @@ pub struct NodeConfig {
     pub memory_check_every: Duration,
     /// Publish events as JSON for other services.
     pub public_channel: bool,
+    /// Share of the keys that the auditor watches, 0 to 1; 0 = there is no auditor.
+    pub audit_rate: f64,
     /// Ask Redis for its own figures.
     pub enable_metrics: bool,
     /// How often the node looks at its own health; `None` = only when asked.
@@ -166,6 +168,7 @@ fn assemble(check: &mut Check<'_>, raw: &Raw) -> NodeConfig {
             duration(Duration::from_millis(10), MINUTE),
         ),
         public_channel,
+        audit_rate: check.get("cache.audit_rate", 0.0, share),
         enable_metrics: check.switch("cache.enable_metrics"),
         health_check_every: checks.then_some(interval),
         cache_types,

@@ -73,6 +73,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     named("cache.require_auth", "CACHE_REQUIRE_AUTH", None),
     secret("cache.auth_token", "CACHE_AUTH_TOKEN"),
     plain("cache.enable_public_channel", Some("false")),
+    // Share of the keys that the auditor watches; 0: none.
+    plain("cache.audit_rate", Some("0.01")),
 ];
 
 /// The settings of one `[namespaces.<cache type>]`.

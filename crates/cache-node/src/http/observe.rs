@@ -7,8 +7,10 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use cache_api::{
-    ClusterHealth, Health, LatencyStats, MasterHealth, NamespaceStats, Stats, Status, TopologyHealth,
+    AuditStats, ClusterHealth, Health, LatencyStats, MasterHealth, NamespaceStats, Stats, Status,
+    TopologyHealth, ViolationReport,
 };
+use cache_events::Version;
 use cache_redis::RedisInfo;
 use cache_tiered::Latency;
 
@@ -110,6 +112,14 @@ impl App {
             memory_utilization: ratio(sum(|stats| stats.l1_bytes), self.cache().l1_bytes_max()),
             redis_memory_used_mb: redis.as_ref().map(|info| info.used_memory_bytes as f64 / 1e6),
             redis_connected_clients: redis.as_ref().map(|info| info.connected_clients),
+            audit: audited(spaces.iter().filter_map(|(_, stats)| stats.audit)),
+            violations: self
+                .cache()
+                .violations()
+                .into_iter()
+                .flat_map(|(_, found)| found)
+                .map(violation)
+                .collect(),
             namespaces: spaces.iter().map(table).collect::<BTreeMap<_, _>>(),
         }
     }
@@ -218,6 +228,50 @@ fn namespace_stats(cache_type: String, stats: &cache_tiered::NamespaceStats) -> 
         l1_bytes_max: stats.l1_bytes_max,
         l1_latency: latency_stats(stats.l1_latency),
         l2_latency: latency_stats(stats.l2_latency),
+        audit: stats.audit.map(audit_stats),
+    }
+}
+
+/// The sum over namespaces.
+fn audited(all: impl Iterator<Item = cache_tiered::AuditStats>) -> Option<AuditStats> {
+    let sum = all.reduce(|mut sum, more| {
+        sum.keys += more.keys;
+        sum.judged += more.judged;
+        sum.violations += more.violations;
+        sum.outside += more.outside;
+        sum.flagged += more.flagged;
+        sum.unjudged += more.unjudged;
+        sum.worst_ms = sum.worst_ms.max(more.worst_ms);
+        sum
+    })?;
+    Some(audit_stats(sum))
+}
+
+fn audit_stats(found: cache_tiered::AuditStats) -> AuditStats {
+    let right = found.judged.saturating_sub(found.violations);
+    AuditStats {
+        keys: found.keys,
+        judged: found.judged,
+        violations: found.violations,
+        coherent_ratio: (found.judged > 0).then(|| right as f64 / found.judged as f64),
+        nines: found.nines(),
+        outside: found.outside,
+        flagged: found.flagged,
+        unjudged: found.unjudged,
+        worst_ms: found.worst_ms,
+    }
+}
+
+fn violation(found: cache_tiered::Violation) -> ViolationReport {
+    ViolationReport {
+        key: found.key.to_string(),
+        cause: found.cause.to_string(),
+        tier: found.tier.as_str().to_owned(),
+        position: found.position.to_string(),
+        version: (found.version != Version::NONE).then_some(found.version.0),
+        reads: found.reads,
+        staleness_ms: found.staleness_ms,
+        history: found.history,
     }
 }
 

@@ -21,7 +21,7 @@
 use std::borrow::Borrow;
 use std::sync::Arc;
 
-use cache_policy::{Family, Policy};
+use cache_policy::{Family, Policy, Touch};
 
 use crate::budget::Budget;
 use crate::entry::{Admission, Home, Notes, Parts, overhead_bytes};
@@ -116,8 +116,9 @@ impl<K, V, P: Policy> L1<K, V, P> {
             config.shards.unwrap_or_else(|| shards_for(entries_max)).clamp(1, SHARDS_MAX).next_power_of_two();
         let lightest = overhead_bytes::<K, V>(&Groups::default(), false, false);
         let share = entries_max.min((config.bytes_max / lightest) as usize).div_ceil(shards);
-        // Hashes do not fill the shards evenly.
-        let expected = (share + share / 16 + if shards == 1 { 0 } else { 16 }).min(entries_max).min(HINT_MAX);
+        // Hashes do not fill the shards evenly; beyond three standard deviations it has to grow.
+        let luck = if shards == 1 { 0 } else { 3 * share.isqrt() };
+        let expected = (share + luck).min(entries_max).min(HINT_MAX);
         let shard = || Shard {
             shelf: Gate::new(Shelf::new(policy.member(expected), expected)),
             entries: AtomicUsize::new(0),
@@ -217,7 +218,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
 
     /// [`get_with`](Self::get_with) that takes flushes and stamps for none: what the benchmark subtracts to tell what the
     /// fence costs a hit. Serves what is outdated.
-    #[doc(hidden)]
+    #[cfg(feature = "unfenced")]
     #[inline]
     pub fn get_unfenced<Q, R>(
         &self,
@@ -253,9 +254,11 @@ impl<K, V, P: Policy> L1<K, V, P> {
                 let hard_expiry = front.hard_expiry();
                 let (epoch, version) =
                     if FENCED { self.present[at.partition() as usize].read() } else { (0, 0) };
-                if (!FENCED || front.was_alive_at(version)) && now < hard_expiry {
+                let judged = front.judged();
+                if (!FENCED || judged.was_alive_at(version)) && now < hard_expiry {
                     // Before the answer, so that the processor fetches both at once.
-                    let tend = shelf.policy().touched(slot, at.hash());
+                    let Touch { mark, tend } = shelf.policy().touched(slot, at.hash(), judged.mark());
+                    front.set_mark(judged, mark);
                     let answer = answer(&front.value, &facts(shelf.notes(slot), epoch, hard_expiry));
                     drop(shelf);
                     if tend {
@@ -294,7 +297,9 @@ impl<K, V, P: Policy> L1<K, V, P> {
         if now >= hard_expiry && !mutated!("l1_hit_after_expiry") {
             hard_expiry = shelf.slide(slot, now)?;
         }
-        let tend = shelf.policy().touched(slot, at.hash());
+        let judged = front.judged();
+        let Touch { mark, tend } = shelf.policy().touched(slot, at.hash(), judged.mark());
+        front.set_mark(judged, mark);
         let answer = answer(&front.value, &facts(shelf.notes(slot), epoch, hard_expiry));
         drop(shelf);
         if tend {

@@ -5,15 +5,19 @@
 //! value comes from, the notes, half a line as well. Both are found by the slot alone, so the processor fetches them
 //! together.
 
+use std::num::NonZeroU64;
+
+use cache_policy::MARK_MAX;
+
 use crate::sync::{AtomicU64, Ordering};
 use crate::{Address, Groups, Meta, sliding, times};
-use std::num::NonZeroU64;
 
 /// What every look-up reads.
 #[derive(Debug)]
 pub(crate) struct Front<K, V> {
     pub(crate) key: K,
     pub(crate) value: V,
+    /// The version at which it was found alive, and above it the policy's mark and the bit of strays.
     judged: AtomicU64,
     /// Never 0, so that an empty place costs no byte more.
     hard_expiry: NonZeroU64,
@@ -31,6 +35,28 @@ pub(crate) struct Admission {
 /// In `judged` of an entry that came with another epoch than the fence knew. Such a one never looks as if it had just
 /// been judged, so the fast path need not ask.
 const STRAY: u64 = 1 << 63;
+/// The policy's mark lies here. Hits that meet may overwrite each other: then a mark is lost, or the version is an older one
+/// again, at which the entry was alive as well.
+const MARK_SHIFT: u32 = 61;
+const MARK: u64 = (MARK_MAX as u64) << MARK_SHIFT;
+
+/// What `judged` of an entry was when it was read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Judged(u64);
+
+impl Judged {
+    /// Whether the entry was found alive at that version of its partition, and its epoch is the fence's.
+    #[inline(always)]
+    pub(crate) fn was_alive_at(self, version: u64) -> bool {
+        self.0 & !MARK == version
+    }
+
+    /// The policy's mark.
+    #[inline(always)]
+    pub(crate) fn mark(self) -> u8 {
+        (self.0 >> MARK_SHIFT) as u8 & MARK_MAX
+    }
+}
 
 impl<K, V> Front<K, V> {
     #[inline]
@@ -43,16 +69,29 @@ impl<K, V> Front<K, V> {
         Self { key, value, judged, hard_expiry }
     }
 
-    /// Whether the entry was found alive at that version of its partition, and its epoch is the fence's.
-    #[inline]
-    pub(crate) fn was_alive_at(&self, version: u64) -> bool {
+    /// The fence's last verdict, and the policy's mark.
+    #[inline(always)]
+    pub(crate) fn judged(&self) -> Judged {
         // Relaxed: a version in it says only that this entry was alive at it, which stays true.
-        self.judged.load(Ordering::Relaxed) == version
+        Judged(self.judged.load(Ordering::Relaxed))
+    }
+
+    /// Changes the policy's mark; a line whose mark stays as it was stays clean.
+    #[inline(always)]
+    pub(crate) fn set_mark(&self, judged: Judged, mark: u8) {
+        if mark != judged.mark() {
+            let mark = u64::from(mark.min(MARK_MAX)) << MARK_SHIFT;
+            self.judged.store((judged.0 & !MARK) | mark, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn was_alive_at(&self, version: u64) -> bool {
+        self.judged().was_alive_at(version)
     }
 
     /// The version of the partition at which the entry was last found alive.
     pub(crate) fn alive_at(&self) -> u64 {
-        self.judged.load(Ordering::Relaxed) & !STRAY
+        self.judged.load(Ordering::Relaxed) & !(STRAY | MARK)
     }
 
     pub(crate) fn is_stray(&self) -> bool {
@@ -61,8 +100,8 @@ impl<K, V> Front<K, V> {
 
     /// Notes at which version it was found alive.
     pub(crate) fn found_alive(&self, version: u64) {
-        let stray = self.judged.load(Ordering::Relaxed) & STRAY;
-        self.judged.store(version | stray, Ordering::Relaxed);
+        let others = self.judged.load(Ordering::Relaxed) & (STRAY | MARK);
+        self.judged.store(version | others, Ordering::Relaxed);
     }
 
     /// See [`Meta::hard_expiry`].
@@ -183,9 +222,9 @@ impl Home {
 /// slots as grown by an eighth at a time.
 #[inline]
 pub(crate) fn overhead_bytes<K, V>(groups: &Groups, variant: bool, slides: bool) -> u64 {
-    const TABLE: usize = 8;
+    const TABLE: usize = 9;
     const WHEEL: usize = 8;
-    /// The policies' own arrays: 9 to 14 bytes a slot.
+    /// The policies' own arrays: 8 to 14 bytes a slot.
     const POLICY: usize = 14;
     /// A link, and a place in the table of resources.
     const VARIANT: usize = 16 + 8;
@@ -223,5 +262,22 @@ mod tests {
         stray.found_alive(8);
         assert!(stray.is_stray() && stray.alive_at() == 8 && !stray.was_alive_at(8));
         assert!(!front(false).is_stray() && front(false).was_alive_at(7));
+    }
+
+    #[test]
+    fn the_mark_of_the_policy_and_the_verdict_of_the_fence_leave_each_other_alone() {
+        for stray in [true, false] {
+            let front = Front::new(1, 2, Admission { version: 7, stray }, &Meta::default());
+            assert_eq!(front.judged().mark(), 0);
+            for (version, mark) in [(8, 3), (9, 1), (10, 0), (11, 2)] {
+                front.set_mark(front.judged(), mark);
+                front.found_alive(version);
+                assert_eq!(
+                    (front.judged().mark(), front.alive_at(), front.is_stray()),
+                    (mark, version, stray)
+                );
+                assert_eq!(front.was_alive_at(version), !stray);
+            }
+        }
     }
 }

@@ -75,6 +75,7 @@ mod shelf;
 mod sliding;
 mod slots;
 mod sync;
+mod table;
 mod tally;
 mod times;
 #[cfg(not(edgecache_shuttle))]

@@ -1,13 +1,14 @@
 //! The inside of one shard: entries, the ways to find them, and the policy. Plain `&mut` code; the lock is
 //! around it.
 
-use cache_policy::{Newcomer, Policy};
+use cache_policy::{Newcomer, Policy, Residents};
 use hashbrown::HashTable;
 
 use crate::entry::{Admission, Back, Front, Home, Notes, Parts};
 use crate::index::Index;
 use crate::sliding::{LOOK_HERE, Sliding};
 use crate::slots::{Slots, push_sparingly};
+use crate::table::Table;
 use crate::tally::Tally;
 use crate::wheel::Wheel;
 use crate::{Address, Cause, Groups, Left, Meta};
@@ -15,7 +16,7 @@ use crate::{Address, Cause, Groups, Left, Meta};
 /// Entries in slots; table, index, wheel and policy all speak of slots.
 #[derive(Debug)]
 pub(crate) struct Shelf<K, V, P> {
-    table: HashTable<u32>,
+    table: Table,
     fronts: Slots<Front<K, V>>,
     /// As many as fronts.
     notes: Vec<Notes>,
@@ -48,7 +49,7 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
     /// Reserves room for so many entries; memory that is not used is not touched.
     pub(crate) fn new(policy: P, expected: usize) -> Self {
         Self {
-            table: HashTable::new(),
+            table: Table::new(expected),
             fronts: Slots::with_capacity(expected),
             notes: Vec::with_capacity(expected),
             backs: Vec::with_capacity(expected),
@@ -86,7 +87,7 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
     #[inline]
     pub(crate) fn find(&self, hash: u64, matches: impl Fn(&K) -> bool) -> Option<(u32, &Front<K, V>)> {
         let mut found = None;
-        let slot = *self.table.find(hash, |&slot| {
+        let slot = self.table.find(hash, |slot| {
             found = self.fronts.get(slot).filter(|front| matches(&front.key));
             found.is_some()
         })?;
@@ -155,7 +156,7 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         back.home = Home::new(at, meta.idle > 0);
         self.bytes += bytes;
         let backs = &self.backs;
-        self.table.insert_unique(hash, slot, |&slot| hash_of(backs, slot));
+        self.table.insert(hash, slot, |slot| hash_of(backs, slot));
         if at.is_variant() {
             self.index.add(slot, at.resource());
         }
@@ -220,8 +221,7 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
     /// Takes out whom the policy names.
     #[inline(always)]
     pub(crate) fn evict(&mut self) -> Option<Left<K, V>> {
-        let backs = &self.backs;
-        let slot = self.policy.evict(&|slot| hash_of(backs, slot))?;
+        let slot = self.policy.evict(&mut Told { fronts: &self.fronts, backs: &self.backs })?;
         let left = self.unlink(slot, Cause::Evicted);
         debug_assert!(left.is_some(), "the policy named a slot that holds nothing");
         left
@@ -278,10 +278,16 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
 
     /// The slots of a resource: its variants, and its key without parameters.
     pub(crate) fn slots_of(&self, resource: u64) -> Vec<u32> {
-        let bare = self.table.iter_hash(resource).copied().filter(|&slot| {
-            self.get(slot).is_some_and(|entry| !entry.back.home.is_variant() && entry.back.hash == resource)
+        let mut slots: Vec<u32> = self.index.slots(resource).collect();
+        self.table.find_anywhere(resource, |slot| {
+            let back = self.back(slot);
+            if !back.home.is_variant() && back.hash == resource {
+                slots.push(slot);
+            }
+            // On to the next.
+            false
         });
-        self.index.slots(resource).chain(bare).collect()
+        slots
     }
 
     /// The hash of the resource that the entry in the slot belongs to.
@@ -300,9 +306,7 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         let (hash, bytes) = (back.hash, back.bytes::<K, V>());
         let (variant, slides) = (back.home.is_variant(), back.home.slides());
         back.groups = Groups::default();
-        if let Ok(place) = self.table.find_entry(hash, |&other| other == slot) {
-            place.remove();
-        }
+        self.table.remove(hash, slot);
         if variant {
             self.index.remove(slot);
         }
@@ -377,6 +381,31 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         assert_eq!(self.strays.len(), strays, "strays: count");
         assert_eq!(self.policy.residents(), count, "policy: count of residents");
         assert_eq!(self.bytes, bytes, "bytes: sum");
+    }
+}
+
+/// What a policy is told of the residents.
+struct Told<'a, K, V> {
+    fronts: &'a Slots<Front<K, V>>,
+    backs: &'a [Back],
+}
+
+impl<K, V> Residents for Told<'_, K, V> {
+    #[inline]
+    fn hash(&self, slot: u32) -> u64 {
+        hash_of(self.backs, slot)
+    }
+
+    #[inline]
+    fn mark(&self, slot: u32) -> u8 {
+        self.fronts.get(slot).map_or(0, |front| front.judged().mark())
+    }
+
+    #[inline]
+    fn set_mark(&mut self, slot: u32, mark: u8) {
+        if let Some(front) = self.fronts.get(slot) {
+            front.set_mark(front.judged(), mark);
+        }
     }
 }
 

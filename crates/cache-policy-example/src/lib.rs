@@ -26,9 +26,8 @@
 //! `TieredCache` takes.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use cache_policy::{Newcomer, Policy};
+use cache_policy::{Newcomer, Policy, Residents, Touch};
 
 /// How many candidates are compared by weight.
 const CANDIDATES: usize = 4;
@@ -36,8 +35,6 @@ const CANDIDATES: usize = 4;
 /// What is known of a slot.
 #[derive(Debug, Default)]
 struct Entry {
-    /// Set by a hit, taken away when the hand passes. Atomic: hits come through `&self`.
-    visited: AtomicBool,
     /// Doubled each time the entry is passed over; 0 counts as 1.
     weight: u32,
     /// Tells tenants of the slot apart: an older arrival in the queue is stale. 0 = nobody.
@@ -75,13 +72,9 @@ impl HeavyFirst {
 
 impl Policy for HeavyFirst {
     #[inline]
-    fn touched(&self, slot: u32, _hash: u64) -> bool {
-        if let Some(entry) = self.entries.get(slot as usize)
-            && !entry.visited.load(Relaxed)
-        {
-            entry.visited.store(true, Relaxed);
-        }
-        false
+    fn touched(&self, _slot: u32, _hash: u64, _mark: u8) -> Touch {
+        // Kept by the store, and taken away when the hand passes.
+        Touch { mark: 1, tend: false }
     }
 
     fn inserted(&mut self, slot: u32, newcomer: Newcomer) {
@@ -92,8 +85,7 @@ impl Policy for HeavyFirst {
         }
         self.arrivals += 1;
         let arrival = self.arrivals;
-        self.entries[index] =
-            Entry { visited: AtomicBool::new(false), weight: newcomer.weight.max(1), arrival };
+        self.entries[index] = Entry { weight: newcomer.weight.max(1), arrival };
         self.queue.push_back((slot, arrival));
         self.residents += 1;
         // Places of those who were removed are swept before they outnumber the residents.
@@ -107,7 +99,7 @@ impl Policy for HeavyFirst {
         self.leave(slot);
     }
 
-    fn evict(&mut self, _hash_of: &dyn Fn(u32) -> u64) -> Option<u32> {
+    fn evict(&mut self, residents: &mut dyn Residents) -> Option<u32> {
         let mut candidates: Vec<(u32, u64)> = Vec::with_capacity(CANDIDATES);
         // Ends: each turn takes one out of the queue, or its mark away.
         while candidates.len() < CANDIDATES
@@ -116,7 +108,8 @@ impl Policy for HeavyFirst {
             if !self.is_current(place) {
                 continue;
             }
-            if std::mem::take(self.entries[place.0 as usize].visited.get_mut()) {
+            if residents.mark(place.0) > 0 {
+                residents.set_mark(place.0, 0);
                 self.queue.push_back(place);
             } else {
                 candidates.push(place);
@@ -144,6 +137,8 @@ impl Policy for HeavyFirst {
 
 #[cfg(test)]
 mod tests {
+    use cache_policy::contract::Held;
+
     use super::*;
 
     fn insert(policy: &mut HeavyFirst, slot: u32, weight: u32) {
@@ -157,12 +152,12 @@ mod tests {
 
     #[test]
     fn the_heaviest_of_the_oldest_leaves_unless_it_was_hit() {
-        let mut policy = HeavyFirst::new(6);
+        let (mut policy, mut held) = (HeavyFirst::new(6), Held::new(|_| 0));
         for (slot, weight) in [(0, 1), (1, 9), (2, 5), (3, 5), (4, 2), (5, 100)] {
-            insert(&mut policy, slot, weight);
+            held.insert(&mut policy, slot, Newcomer { hash: 0, weight, deadline: u64::MAX });
         }
-        policy.touched(1, 0);
-        let left: Vec<u32> = (0..3).filter_map(|_| policy.evict(&|_| 0)).collect();
+        held.touch(&policy, 1);
+        let left: Vec<u32> = (0..3).filter_map(|_| policy.evict(&mut held)).collect();
         assert_eq!(left, [2, 5, 3], "5 is a candidate once 2 has left; 1 had a second chance");
     }
 

@@ -10,8 +10,9 @@
 //! description.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-use crate::{Family, Newcomer, Policy};
+use crate::{Family, MARK_MAX, Newcomer, Policy, Residents};
 
 /// Runs every rule below with several capacities. `build` gets a capacity hint, as a store would give it.
 pub fn check<P: Policy>(build: impl Fn(usize) -> P) {
@@ -120,6 +121,9 @@ impl Tie {
 pub fn ties_are_told_apart<P: Policy>(build: impl Fn(usize) -> P, capacity: usize, tie: Tie) {
     let mut rng = Rng::new(capacity as u64);
     let mut store = DullStore { tie: Some(tie), ..DullStore::new(build(capacity)) };
+    if tie == Tie::Hash {
+        store.held = Held::new(|_| hash_of(0));
+    }
     for step in 0..1_000 {
         store.step(rng.below(8), rng.below(capacity as u64 * 2) as u32, capacity);
         let (known, told) = (store.policy.residents(), store.residents.len());
@@ -173,12 +177,12 @@ pub fn removed_slots_are_not_named<P: Policy>(build: impl Fn(usize) -> P, capaci
 pub fn late_calls_are_ignored<P: Policy>(build: impl Fn(usize) -> P, capacity: usize) {
     let mut store = DullStore::new(build(capacity));
     store.policy.removed(7, hash_of(7));
-    store.policy.touched(7, hash_of(7));
+    store.hit(7);
     store.policy.tend();
     store.insert(0);
     let left = store.evict();
     assert_eq!(left, Some(0));
-    store.policy.touched(0, hash_of(0));
+    store.hit(0);
     store.policy.removed(0, hash_of(0));
     store.policy.tend();
     assert_eq!(store.evict(), None, "a slot that had left was named");
@@ -217,14 +221,14 @@ pub fn hits_from_many_threads_do_no_harm<P: Policy>(build: impl Fn(usize) -> P, 
         store.insert(slot);
     }
     for round in 0..4 {
-        let policy = &store.policy;
+        let (policy, held) = (&store.policy, &store.held);
         std::thread::scope(|scope| {
             for thread in 0..3 {
                 scope.spawn(move || {
                     let mut rng = Rng::new(round * 3 + thread);
                     for _ in 0..500 {
                         let slot = rng.below(capacity as u64 + 1) as u32;
-                        policy.touched(slot, hash_of(slot));
+                        held.touch(policy, slot);
                     }
                 });
             }
@@ -280,20 +284,98 @@ fn hash_of(slot: u32) -> u64 {
     mix(u64::from(slot) + 1)
 }
 
+/// What a store keeps for a policy, dull: a hash and a mark for each slot. For tests of policies.
+#[derive(Debug)]
+pub struct Held {
+    hash_of: fn(u32) -> u64,
+    marks: Vec<AtomicU8>,
+}
+
+impl Held {
+    /// Nobody is marked.
+    pub fn new(hash_of: fn(u32) -> u64) -> Self {
+        Self { hash_of, marks: Vec::new() }
+    }
+
+    /// Tells the policy of a hit; true if it wants to [tend](Policy::tend).
+    pub fn touch(&self, policy: &impl Policy, slot: u32) -> bool {
+        let mark = self.marks.get(slot as usize);
+        let touch = policy.touched(slot, (self.hash_of)(slot), mark.map_or(0, |mark| mark.load(Relaxed)));
+        assert!(touch.mark <= MARK_MAX, "a mark of {} for slot {slot}", touch.mark);
+        if let Some(mark) = mark {
+            mark.store(touch.mark, Relaxed);
+        }
+        touch.tend
+    }
+
+    /// Tells the policy of a newcomer.
+    pub fn insert(&mut self, policy: &mut impl Policy, slot: u32, newcomer: Newcomer) {
+        let slots = self.marks.len().max(slot as usize + 1);
+        self.marks.resize_with(slots, AtomicU8::default);
+        self.set_mark(slot, 0);
+        policy.inserted(slot, newcomer);
+    }
+}
+
+impl Residents for Held {
+    fn hash(&self, slot: u32) -> u64 {
+        (self.hash_of)(slot)
+    }
+
+    fn mark(&self, slot: u32) -> u8 {
+        self.marks[slot as usize].load(Relaxed)
+    }
+
+    fn set_mark(&mut self, slot: u32, mark: u8) {
+        assert!(mark <= MARK_MAX, "a mark of {mark} for slot {slot}");
+        *self.marks[slot as usize].get_mut() = mark;
+    }
+}
+
 /// The set of residents and the policy under test, kept in step.
 struct DullStore<P> {
     policy: P,
     residents: HashSet<u32>,
+    held: Held,
     tie: Option<Tie>,
+}
+
+/// Checks that nobody asks about strangers.
+struct Asked<'a> {
+    residents: &'a HashSet<u32>,
+    held: &'a mut Held,
+}
+
+impl Asked<'_> {
+    fn check(&self, slot: u32) {
+        assert!(self.residents.contains(&slot), "asked about slot {slot}, which is not resident");
+    }
+}
+
+impl Residents for Asked<'_> {
+    fn hash(&self, slot: u32) -> u64 {
+        self.check(slot);
+        self.held.hash(slot)
+    }
+
+    fn mark(&self, slot: u32) -> u8 {
+        self.check(slot);
+        self.held.mark(slot)
+    }
+
+    fn set_mark(&mut self, slot: u32, mark: u8) {
+        self.check(slot);
+        self.held.set_mark(slot, mark);
+    }
 }
 
 impl<P: Policy> DullStore<P> {
     fn new(policy: P) -> Self {
-        Self { policy, residents: HashSet::new(), tie: None }
+        Self { policy, residents: HashSet::new(), held: Held::new(hash_of), tie: None }
     }
 
     fn hash(&self, slot: u32) -> u64 {
-        if self.tie == Some(Tie::Hash) { hash_of(0) } else { hash_of(slot) }
+        self.held.hash(slot)
     }
 
     /// A removal for `kind` 0, an eviction for 1, else a hit, or an insert that makes room first.
@@ -314,7 +396,7 @@ impl<P: Policy> DullStore<P> {
     }
 
     fn hit(&mut self, slot: u32) {
-        if self.policy.touched(slot, self.hash(slot)) {
+        if self.held.touch(&self.policy, slot) {
             self.policy.tend();
         }
     }
@@ -326,7 +408,8 @@ impl<P: Policy> DullStore<P> {
             Some(Tie::Never) => u64::MAX,
             _ => u64::from(slot),
         };
-        self.policy.inserted(slot, Newcomer { hash: self.hash(slot), weight, deadline });
+        let newcomer = Newcomer { hash: self.hash(slot), weight, deadline };
+        self.held.insert(&mut self.policy, slot, newcomer);
         self.residents.insert(slot);
     }
 
@@ -336,11 +419,8 @@ impl<P: Policy> DullStore<P> {
     }
 
     fn evict(&mut self) -> Option<u32> {
-        let (residents, alike) = (&self.residents, self.tie == Some(Tie::Hash));
-        let victim = self.policy.evict(&|slot| {
-            assert!(residents.contains(&slot), "asked for the hash of slot {slot}, which is not resident");
-            hash_of(if alike { 0 } else { slot })
-        });
+        let mut asked = Asked { residents: &self.residents, held: &mut self.held };
+        let victim = self.policy.evict(&mut asked);
         match victim {
             Some(slot) => assert!(self.residents.remove(&slot), "victim {slot} is not resident"),
             None => assert!(self.residents.is_empty(), "no victim, with {} residents", self.residents.len()),

@@ -4,7 +4,7 @@
 //! where nothing is asked for twice or everything is equally popular.
 
 use crate::list::List;
-use crate::{Newcomer, Policy};
+use crate::{Newcomer, Policy, Residents, Touch};
 
 /// Evicts what came first.
 #[derive(Debug)]
@@ -21,8 +21,8 @@ impl Fifo {
 
 impl Policy for Fifo {
     #[inline]
-    fn touched(&self, _slot: u32, _hash: u64) -> bool {
-        false
+    fn touched(&self, _slot: u32, _hash: u64, mark: u8) -> Touch {
+        Touch { mark, tend: false }
     }
 
     fn inserted(&mut self, slot: u32, _newcomer: Newcomer) {
@@ -34,7 +34,7 @@ impl Policy for Fifo {
         self.queue.unlink(slot);
     }
 
-    fn evict(&mut self, _hash_of: &dyn Fn(u32) -> u64) -> Option<u32> {
+    fn evict(&mut self, _residents: &mut dyn Residents) -> Option<u32> {
         let victim = self.queue.tail();
         self.queue.unlink(victim).then_some(victim)
     }
@@ -60,9 +60,9 @@ mod tests {
         for slot in [3, 1, 2, 0] {
             policy.inserted(slot, Newcomer { hash: 0, weight: 1, deadline: 0 });
         }
-        policy.touched(3, 0);
+        policy.touched(3, 0, 0);
         policy.removed(2, 0);
-        let left: Vec<u32> = std::iter::from_fn(|| policy.evict(&|_| 0)).collect();
+        let left: Vec<u32> = std::iter::from_fn(|| policy.evict(&mut |_| 0)).collect();
         assert_eq!(left, [3, 1, 0]);
     }
 }

@@ -12,7 +12,7 @@
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use crate::list::{Ends, Links};
-use crate::{Newcomer, Policy};
+use crate::{Newcomer, Policy, Residents, Touch};
 
 const RANKS: usize = 256;
 
@@ -64,14 +64,14 @@ impl Lfu {
 
 impl Policy for Lfu {
     #[inline]
-    fn touched(&self, slot: u32, _hash: u64) -> bool {
+    fn touched(&self, slot: u32, _hash: u64, mark: u8) -> Touch {
         if let Some(hits) = self.hits.get(slot as usize) {
             let counted = hits.load(Relaxed);
             if counted < u8::MAX {
                 hits.store(counted + 1, Relaxed);
             }
         }
-        false
+        Touch { mark, tend: false }
     }
 
     fn inserted(&mut self, slot: u32, _newcomer: Newcomer) {
@@ -90,7 +90,7 @@ impl Policy for Lfu {
         self.leave(slot);
     }
 
-    fn evict(&mut self, _hash_of: &dyn Fn(u32) -> u64) -> Option<u32> {
+    fn evict(&mut self, _residents: &mut dyn Residents) -> Option<u32> {
         if self.len == 0 {
             return None;
         }
@@ -138,15 +138,15 @@ mod tests {
         }
         // Uses: slot 0 five, slot 1 one, slot 2 two.
         for slot in [0, 0, 0, 0, 2] {
-            policy.touched(slot, 0);
+            policy.touched(slot, 0, 0);
         }
-        assert_eq!(policy.evict(&|_| 0), Some(1));
+        assert_eq!(policy.evict(&mut |_| 0), Some(1));
         // Slot 0 has rank 5. Newcomers that nobody hits start at 2, 3, 4 … as victims of that rank leave.
         let mut newcomers = 0;
         let mut free = 1;
         loop {
             policy.inserted(free, newcomer());
-            free = policy.evict(&|_| 0).expect("a victim");
+            free = policy.evict(&mut |_| 0).expect("a victim");
             if free == 0 {
                 break;
             }
@@ -170,12 +170,12 @@ mod tests {
                     policy.removed(slot, 0);
                     ranks[slot as usize] = None;
                 } else if *rank < floor + 200 {
-                    policy.touched(slot, 0);
+                    policy.touched(slot, 0, 0);
                     *rank += 1;
                 }
             } else {
                 if ranks.iter().flatten().count() == 24 {
-                    let victim = policy.evict(&|_| 0).expect("a victim") as usize;
+                    let victim = policy.evict(&mut |_| 0).expect("a victim") as usize;
                     let rank = ranks[victim].take().expect("a resident");
                     assert!(ranks.iter().flatten().all(|&other| other >= rank));
                     floor = rank;

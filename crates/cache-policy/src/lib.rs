@@ -12,15 +12,18 @@
 //! its own tests.
 //!
 //! ```
+//! use cache_policy::contract::Held;
 //! use cache_policy::{Newcomer, Policy, Sieve};
 //!
+//! // What a store keeps for a policy.
+//! let mut held = Held::new(|slot| u64::from(slot));
 //! let mut policy = Sieve::new(3);
 //! for slot in 0..3 {
-//!     policy.inserted(slot, Newcomer { hash: u64::from(slot), weight: 1, deadline: u64::MAX });
+//!     held.insert(&mut policy, slot, Newcomer { hash: u64::from(slot), weight: 1, deadline: u64::MAX });
 //! }
-//! policy.touched(0, 0);
+//! held.touch(&policy, 0);
 //! // 0 is the oldest but was hit, so it gets its second chance.
-//! assert_eq!(policy.evict(&|slot| u64::from(slot)), Some(1));
+//! assert_eq!(policy.evict(&mut held), Some(1));
 //! ```
 
 mod auto;
@@ -48,7 +51,7 @@ pub use kind::{PolicyKind, UnknownPolicy, build};
 pub use lfu::Lfu;
 pub use lru::Lru;
 pub use oldest_expiry::OldestExpiry;
-pub use policy::{Newcomer, Policy};
+pub use policy::{MARK_MAX, Newcomer, Policy, Residents, Touch};
 pub use s3_fifo::S3Fifo;
 pub use sieve::Sieve;
 pub use w_tiny_lfu::WTinyLfu;

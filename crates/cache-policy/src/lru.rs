@@ -7,7 +7,7 @@
 
 use crate::hit_buffer::HitBuffer;
 use crate::list::List;
-use crate::{Newcomer, Policy};
+use crate::{Newcomer, Policy, Residents, Touch};
 
 /// Evicts what was not used for the longest time.
 #[derive(Debug)]
@@ -25,15 +25,15 @@ impl Lru {
 
 impl Policy for Lru {
     #[inline]
-    fn touched(&self, slot: u32, _hash: u64) -> bool {
+    fn touched(&self, slot: u32, _hash: u64, mark: u8) -> Touch {
         let buffered = self.hits.len();
         // The newest hit again changes nothing.
         let newest =
             if buffered == 0 { self.order.head() == slot } else { self.hits.ends_with(buffered, slot) };
         if newest {
-            return false;
+            return Touch { mark, tend: false };
         }
-        self.hits.push(buffered, slot, 0)
+        Touch { mark, tend: self.hits.push(buffered, slot, 0) }
     }
 
     fn inserted(&mut self, slot: u32, _newcomer: Newcomer) {
@@ -49,7 +49,7 @@ impl Policy for Lru {
         self.order.unlink(slot);
     }
 
-    fn evict(&mut self, _hash_of: &dyn Fn(u32) -> u64) -> Option<u32> {
+    fn evict(&mut self, _residents: &mut dyn Residents) -> Option<u32> {
         self.tend();
         let victim = self.order.tail();
         self.order.unlink(victim).then_some(victim)
@@ -97,13 +97,13 @@ mod tests {
                     policy.removed(slot, 0);
                 } else {
                     model.push(slot);
-                    if policy.touched(slot, 0) {
+                    if policy.touched(slot, 0, 0).tend {
                         policy.tend();
                     }
                 }
             } else {
                 if model.len() == 24 {
-                    assert_eq!(policy.evict(&|_| 0), Some(model.remove(0)));
+                    assert_eq!(policy.evict(&mut |_| 0), Some(model.remove(0)));
                 }
                 policy.inserted(slot, newcomer(slot));
                 model.push(slot);
@@ -117,10 +117,10 @@ mod tests {
         for slot in 0..1_000 {
             policy.inserted(slot, newcomer(slot));
         }
-        let asked = (0..1_000).filter(|&slot| policy.touched(slot, 0)).count();
+        let asked = (0..1_000).filter(|&slot| policy.touched(slot, 0, 0).tend).count();
         assert_eq!(asked, 1_000 - (TEND_FROM - 1));
         policy.tend();
         // The first 64 hits were kept: those slots are the newest now.
-        assert_eq!(policy.evict(&|_| 0), Some(BUFFERED_HITS_MAX as u32));
+        assert_eq!(policy.evict(&mut |_| 0), Some(BUFFERED_HITS_MAX as u32));
     }
 }

@@ -7,7 +7,7 @@
 //! A binary heap of slots (Williams, "Algorithm 232: Heapsort", 1964) that knows where each slot lies, so any
 //! slot leaves in O(log n). Equal deadlines leave in order of arrival.
 
-use crate::{Newcomer, Policy};
+use crate::{Newcomer, Policy, Residents, Touch};
 
 /// Not in the heap.
 const ABSENT: u32 = u32::MAX;
@@ -99,8 +99,8 @@ impl OldestExpiry {
 
 impl Policy for OldestExpiry {
     #[inline]
-    fn touched(&self, _slot: u32, _hash: u64) -> bool {
-        false
+    fn touched(&self, _slot: u32, _hash: u64, mark: u8) -> Touch {
+        Touch { mark, tend: false }
     }
 
     fn inserted(&mut self, slot: u32, newcomer: Newcomer) {
@@ -118,7 +118,7 @@ impl Policy for OldestExpiry {
         self.leave(slot);
     }
 
-    fn evict(&mut self, _hash_of: &dyn Fn(u32) -> u64) -> Option<u32> {
+    fn evict(&mut self, _residents: &mut dyn Residents) -> Option<u32> {
         let victim = self.heap.first()?.slot;
         self.leave(victim);
         Some(victim)
@@ -156,7 +156,7 @@ mod tests {
             if dull.len() == 50 {
                 let first = dull.iter().min().copied().expect("full");
                 dull.retain(|entry| *entry != first);
-                assert_eq!(policy.evict(&|_| 0), Some(first.2));
+                assert_eq!(policy.evict(&mut |_| 0), Some(first.2));
             }
             // Few different deadlines, so that many are equal.
             let deadline = if rng.below(4) == 0 { u64::MAX } else { rng.below(20) };
@@ -172,7 +172,7 @@ mod tests {
         for slot in 0..4 {
             policy.inserted(slot, Newcomer { hash: 0, weight: 1, deadline: 9 });
         }
-        let left: Vec<u32> = std::iter::from_fn(|| policy.evict(&|_| 0)).collect();
+        let left: Vec<u32> = std::iter::from_fn(|| policy.evict(&mut |_| 0)).collect();
         assert_eq!(left, [0, 1, 2, 3]);
     }
 }

@@ -13,6 +13,48 @@ pub struct Newcomer {
     pub deadline: u64,
 }
 
+/// What a policy says of a hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touch {
+    /// The resident's mark from now on, at most [`MARK_MAX`].
+    pub mark: u8,
+    /// Whether [`tend`](Policy::tend) is wanted.
+    pub tend: bool,
+}
+
+/// The largest mark.
+pub const MARK_MAX: u8 = 3;
+
+/// What a store tells of its residents while it asks for a victim. Answers for residents only.
+///
+/// A store keeps a *mark* for each resident, a number from 0 to [`MARK_MAX`], beside what a hit reads anyway: a policy that
+/// only wants to know whether or how often a resident was hit needs no memory of its own for it, and its hits no further
+/// load. A newcomer's mark is 0.
+///
+/// A function from slots to hashes is a store without marks, good for tests.
+pub trait Residents {
+    /// The hash of the key. The store keeps the hashes for its table anyway, so a policy need not.
+    fn hash(&self, slot: u32) -> u64;
+
+    /// The mark as [`touched`](Policy::touched) left it.
+    fn mark(&self, slot: u32) -> u8;
+
+    /// Changes the mark.
+    fn set_mark(&mut self, slot: u32, mark: u8);
+}
+
+impl<F: Fn(u32) -> u64> Residents for F {
+    fn hash(&self, slot: u32) -> u64 {
+        self(slot)
+    }
+
+    fn mark(&self, _slot: u32) -> u8 {
+        0
+    }
+
+    fn set_mark(&mut self, _slot: u32, _mark: u8) {}
+}
+
 /// Decides which resident of a bounded store leaves.
 ///
 /// The store promises: a slot is told [`inserted`](Policy::inserted) before anything else about it, is not
@@ -23,8 +65,8 @@ pub struct Newcomer {
 pub trait Policy: Send + Sync + 'static {
     /// A hit, told under a shared lock by many threads at once: atomics only, no waiting, no allocation.
     ///
-    /// Returns whether [`tend`](Policy::tend) is wanted. Hits may be lost where threads meet.
-    fn touched(&self, slot: u32, hash: u64) -> bool;
+    /// `mark` is what the store keeps for the resident, see [`Residents`]. Hits may be lost where threads meet.
+    fn touched(&self, slot: u32, hash: u64, mark: u8) -> Touch;
 
     /// A new resident. The store has made room before.
     fn inserted(&mut self, slot: u32, newcomer: Newcomer);
@@ -42,10 +84,7 @@ pub trait Policy: Send + Sync + 'static {
     }
 
     /// Names a victim and forgets it. `None` if there is no resident.
-    ///
-    /// `hash_of` answers for residents only. The store keeps the hashes for its table anyway, so a policy
-    /// need not.
-    fn evict(&mut self, hash_of: &dyn Fn(u32) -> u64) -> Option<u32>;
+    fn evict(&mut self, residents: &mut dyn Residents) -> Option<u32>;
 
     /// Works off what hits have left behind. The store calls it when `touched` asked and the exclusive lock
     /// was free; it may skip it.
@@ -57,8 +96,8 @@ pub trait Policy: Send + Sync + 'static {
 
 impl<P: Policy + ?Sized> Policy for Box<P> {
     #[inline]
-    fn touched(&self, slot: u32, hash: u64) -> bool {
-        (**self).touched(slot, hash)
+    fn touched(&self, slot: u32, hash: u64, mark: u8) -> Touch {
+        (**self).touched(slot, hash, mark)
     }
 
     fn inserted(&mut self, slot: u32, newcomer: Newcomer) {
@@ -73,8 +112,8 @@ impl<P: Policy + ?Sized> Policy for Box<P> {
         (**self).expired(slot, hash, now);
     }
 
-    fn evict(&mut self, hash_of: &dyn Fn(u32) -> u64) -> Option<u32> {
-        (**self).evict(hash_of)
+    fn evict(&mut self, residents: &mut dyn Residents) -> Option<u32> {
+        (**self).evict(residents)
     }
 
     fn tend(&mut self) {

@@ -8,15 +8,13 @@
 //! Beyond the paper: shares are by weight; and what was removed (expired, replaced, invalidated) after it had
 //! reached main is remembered as well, as its key is no less popular than before.
 
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
-
 use crate::ghost::Ghost;
 use crate::list::{Ends, Links};
 use crate::sketch::print_of;
-use crate::{Newcomer, Policy, weight};
+use crate::{MARK_MAX, Newcomer, Policy, Residents, Touch, weight};
 
-/// Hits that count.
-const HITS_MAX: u8 = 3;
+/// Hits that count; the mark of a resident.
+const HITS_MAX: u8 = MARK_MAX;
 /// Hits in small that lead on into main.
 const HITS_FOR_MAIN: u8 = 2;
 /// In `at`: the slot is in main. The other bits are the weight's code.
@@ -30,8 +28,6 @@ pub struct S3Fifo {
     main: Ends,
     small_weight: u64,
     main_weight: u64,
-    /// By slot.
-    hits: Vec<AtomicU8>,
     /// By slot: queue and weight.
     at: Vec<u8>,
     ghost: Ghost,
@@ -46,7 +42,6 @@ impl S3Fifo {
             main: Ends::EMPTY,
             small_weight: 0,
             main_weight: 0,
-            hits: Vec::with_capacity(capacity_hint),
             at: Vec::with_capacity(capacity_hint),
             ghost: Ghost::default(),
         }
@@ -91,14 +86,8 @@ impl S3Fifo {
 
 impl Policy for S3Fifo {
     #[inline]
-    fn touched(&self, slot: u32, _hash: u64) -> bool {
-        if let Some(hits) = self.hits.get(slot as usize) {
-            let counted = hits.load(Relaxed);
-            if counted < HITS_MAX {
-                hits.store(counted + 1, Relaxed);
-            }
-        }
-        false
+    fn touched(&self, _slot: u32, _hash: u64, mark: u8) -> Touch {
+        Touch { mark: (mark + 1).min(HITS_MAX), tend: false }
     }
 
     fn inserted(&mut self, slot: u32, newcomer: Newcomer) {
@@ -106,11 +95,9 @@ impl Policy for S3Fifo {
             self.unlink(slot);
         }
         let index = slot as usize;
-        if index >= self.hits.len() {
-            self.hits.resize_with(index + 1, AtomicU8::default);
+        if index >= self.at.len() {
             self.at.resize(index + 1, 0);
         }
-        *self.hits[index].get_mut() = 0;
         self.at[index] = weight::code(newcomer.weight);
         let returns = self.ghost.take(print_of(newcomer.hash));
         self.push(slot, returns);
@@ -122,20 +109,21 @@ impl Policy for S3Fifo {
         }
     }
 
-    fn evict(&mut self, hash_of: &dyn Fn(u32) -> u64) -> Option<u32> {
+    fn evict(&mut self, residents: &mut dyn Residents) -> Option<u32> {
         // Ends: `&mut self` means that nobody hits meanwhile, and each round takes one out of small or a hit
         // out of main.
         loop {
             let small_target = (self.small_weight + self.main_weight) / 10;
             if self.small.len > 0 && (self.small_weight >= small_target || self.main.len == 0) {
                 let slot = self.small.tail;
-                let hits = std::mem::take(self.hits[slot as usize].get_mut());
+                let hits = residents.mark(slot);
                 if hits >= HITS_FOR_MAIN {
+                    residents.set_mark(slot, 0);
                     self.unlink(slot);
                     self.push(slot, true);
                     continue;
                 }
-                self.note(hash_of(slot));
+                self.note(residents.hash(slot));
                 self.unlink(slot);
                 return Some(slot);
             }
@@ -143,12 +131,12 @@ impl Policy for S3Fifo {
                 return None;
             }
             let slot = self.main.tail;
-            let hits = self.hits[slot as usize].get_mut();
-            if *hits == 0 {
+            let hits = residents.mark(slot);
+            if hits == 0 {
                 self.unlink(slot);
                 return Some(slot);
             }
-            *hits -= 1;
+            residents.set_mark(slot, hits - 1);
             self.links.move_to_head(&mut self.main, slot);
         }
     }
@@ -161,20 +149,20 @@ impl Policy for S3Fifo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::{self, mix};
+    use crate::contract::{self, Held, mix};
 
-    fn policy_with(capacity: usize, slots: impl Iterator<Item = u32>) -> S3Fifo {
-        let mut policy = S3Fifo::new(capacity);
-        slots.for_each(|slot| insert(&mut policy, slot, u64::from(slot)));
-        policy
+    fn policy_with(capacity: usize, slots: impl Iterator<Item = u32>) -> (S3Fifo, Held) {
+        let (mut policy, mut held) = (S3Fifo::new(capacity), Held::new(|slot| mix(u64::from(slot) + 1)));
+        slots.for_each(|slot| insert(&mut policy, &mut held, slot, u64::from(slot)));
+        (policy, held)
     }
 
-    fn insert(policy: &mut S3Fifo, slot: u32, key: u64) {
-        policy.inserted(slot, Newcomer { hash: mix(key + 1), weight: 1, deadline: u64::MAX });
+    fn insert(policy: &mut S3Fifo, held: &mut Held, slot: u32, key: u64) {
+        held.insert(policy, slot, Newcomer { hash: mix(key + 1), weight: 1, deadline: u64::MAX });
     }
 
-    fn evict(policy: &mut S3Fifo) -> u32 {
-        policy.evict(&|slot| mix(u64::from(slot) + 1)).expect("a victim")
+    fn evict(policy: &mut S3Fifo, held: &mut Held) -> u32 {
+        policy.evict(held).expect("a victim")
     }
 
     #[test]
@@ -184,68 +172,72 @@ mod tests {
 
     #[test]
     fn two_hits_lead_into_main_and_one_does_not() {
-        let mut policy = policy_with(10, 0..10);
+        let (mut policy, mut held) = policy_with(10, 0..10);
         for slot in [0, 0, 1] {
-            policy.touched(slot, 0);
+            held.touch(&policy, slot);
         }
-        assert_eq!(evict(&mut policy), 1, "0 went into main");
+        assert_eq!(evict(&mut policy, &mut held), 1, "0 went into main");
         assert_eq!((policy.small.len, policy.main.len), (8, 1));
     }
 
     #[test]
     fn who_returns_from_the_ghost_goes_into_main() {
-        let mut policy = policy_with(10, 0..10);
-        assert_eq!(evict(&mut policy), 0);
-        insert(&mut policy, 0, 0);
+        let (mut policy, mut held) = policy_with(10, 0..10);
+        assert_eq!(evict(&mut policy, &mut held), 0);
+        insert(&mut policy, &mut held, 0, 0);
         assert_eq!((policy.small.len, policy.main.len), (9, 1));
-        insert(&mut policy, 10, 10);
+        insert(&mut policy, &mut held, 10, 10);
         assert_eq!(policy.main.len, 1, "a stranger does not");
     }
 
     #[test]
     fn main_gives_a_second_chance_for_each_hit() {
-        let mut policy = policy_with(10, 0..10);
+        let (mut policy, mut held) = policy_with(10, 0..10);
         for slot in 0..10 {
-            policy.touched(slot, 0);
-            policy.touched(slot, 0);
+            held.touch(&policy, slot);
+            held.touch(&policy, slot);
         }
-        assert_eq!(evict(&mut policy), 0, "all went into main, their hits spent");
+        assert_eq!(evict(&mut policy, &mut held), 0, "all went into main, their hits spent");
         for slot in [1, 2, 2] {
-            policy.touched(slot, 0);
+            held.touch(&policy, slot);
         }
-        let victims: Vec<u32> = (0..9).map(|_| evict(&mut policy)).collect();
+        let victims: Vec<u32> = (0..9).map(|_| evict(&mut policy, &mut held)).collect();
         assert_eq!(victims, [3, 4, 5, 6, 7, 8, 9, 1, 2]);
     }
 
     #[test]
     fn what_was_removed_from_main_returns_there() {
-        let mut policy = policy_with(10, 0..10);
+        let (mut policy, mut held) = policy_with(10, 0..10);
         for slot in [0, 0, 9] {
-            policy.touched(slot, 0);
+            held.touch(&policy, slot);
         }
-        evict(&mut policy);
+        evict(&mut policy, &mut held);
         policy.removed(0, mix(1));
         policy.removed(9, mix(10));
-        insert(&mut policy, 0, 0);
-        insert(&mut policy, 9, 9);
+        insert(&mut policy, &mut held, 0, 0);
+        insert(&mut policy, &mut held, 9, 9);
         assert_eq!((policy.small.len, policy.main.len), (8, 1));
     }
 
     #[test]
     fn the_share_of_small_is_by_weight() {
-        let mut policy = S3Fifo::new(0);
-        let insert = |policy: &mut S3Fifo, slot: u32, weight| {
-            policy.inserted(slot, Newcomer { hash: mix(u64::from(slot) + 1), weight, deadline: u64::MAX });
+        let (mut policy, mut held) = policy_with(0, 0..0);
+        let insert = |policy: &mut S3Fifo, held: &mut Held, slot: u32, weight| {
+            held.insert(
+                policy,
+                slot,
+                Newcomer { hash: mix(u64::from(slot) + 1), weight, deadline: u64::MAX },
+            );
         };
         for slot in 0..10 {
-            insert(&mut policy, slot, 1_024);
-            policy.touched(slot, 0);
-            policy.touched(slot, 0);
+            insert(&mut policy, &mut held, slot, 1_024);
+            held.touch(&policy, slot);
+            held.touch(&policy, slot);
         }
-        evict(&mut policy); // nine heavy ones are in main
+        evict(&mut policy, &mut held); // nine heavy ones are in main
         for slot in 20..40 {
-            insert(&mut policy, slot, 16);
+            insert(&mut policy, &mut held, slot, 16);
         }
-        assert!(evict(&mut policy) < 20, "20 light ones are less than a tenth of the weight");
+        assert!(evict(&mut policy, &mut held) < 20, "20 light ones are less than a tenth of the weight");
     }
 }

@@ -1,23 +1,22 @@
 //! SIEVE: Zhang, Yang, Yue, Vigfusson and Rashmi, "SIEVE is Simpler than LRU: an Efficient Turn-Key Eviction
 //! Algorithm for Web Caches", NSDI 2024.
 //!
-//! One queue in order of arrival, one bit an entry, one hand. A hit sets the bit and moves nothing. The hand
+//! One queue in order of arrival, one bit an entry (its mark), one hand. A hit sets the bit and moves nothing. The hand
 //! goes from the oldest to the newest: an entry whose bit is set loses the bit and stays *where it is*; the
 //! first without one leaves. The hand rests there and goes on from there next time, so newcomers that nobody
 //! asks for again leave early, while those that proved themselves gather behind the hand. From the newest it
 //! starts over at the oldest.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-
 use crate::list::{List, NIL};
-use crate::{Newcomer, Policy};
+use crate::{Newcomer, Policy, Residents, Touch};
+
+/// The mark of one that was hit since the hand passed.
+const VISITED: u8 = 1;
 
 /// Evicts the first that was not hit since the hand last passed it.
 #[derive(Debug)]
 pub struct Sieve {
     queue: List,
-    /// Indexed by slot. A byte each, so that hits on different slots need no read-modify-write.
-    visited: Vec<AtomicBool>,
     /// Where the search goes on; `NIL` = at the oldest.
     hand: u32,
 }
@@ -25,7 +24,7 @@ pub struct Sieve {
 impl Sieve {
     /// An empty policy; the hint saves growing.
     pub fn new(capacity_hint: usize) -> Self {
-        Self { queue: List::new(capacity_hint), visited: Vec::with_capacity(capacity_hint), hand: NIL }
+        Self { queue: List::new(capacity_hint), hand: NIL }
     }
 
     #[inline]
@@ -42,24 +41,13 @@ impl Sieve {
 
 impl Policy for Sieve {
     #[inline]
-    fn touched(&self, slot: u32, _hash: u64) -> bool {
-        if let Some(visited) = self.visited.get(slot as usize) {
-            // The load first: a hot entry's line stays clean.
-            if !visited.load(Relaxed) {
-                visited.store(true, Relaxed);
-            }
-        }
-        false
+    fn touched(&self, _slot: u32, _hash: u64, _mark: u8) -> Touch {
+        Touch { mark: VISITED, tend: false }
     }
 
     #[inline]
     fn inserted(&mut self, slot: u32, _newcomer: Newcomer) {
         self.leave(slot);
-        let index = slot as usize;
-        if index >= self.visited.len() {
-            self.visited.resize_with(index + 1, AtomicBool::default);
-        }
-        *self.visited[index].get_mut() = false;
         self.queue.push_head(slot);
     }
 
@@ -69,7 +57,7 @@ impl Policy for Sieve {
     }
 
     #[inline]
-    fn evict(&mut self, _hash_of: &dyn Fn(u32) -> u64) -> Option<u32> {
+    fn evict(&mut self, residents: &mut dyn Residents) -> Option<u32> {
         if self.queue.len() == 0 {
             return None;
         }
@@ -79,9 +67,10 @@ impl Policy for Sieve {
             if at == NIL {
                 at = self.queue.tail();
             }
-            if !std::mem::take(self.visited[at as usize].get_mut()) {
+            if residents.mark(at) == 0 {
                 break;
             }
+            residents.set_mark(at, 0);
             at = self.queue.newer(at);
         }
         self.hand = at;
@@ -97,7 +86,7 @@ impl Policy for Sieve {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract;
+    use crate::contract::{self, Held};
 
     fn newcomer(slot: u32) -> Newcomer {
         Newcomer { hash: u64::from(slot), weight: 1, deadline: u64::MAX }
@@ -111,22 +100,22 @@ mod tests {
     #[test]
     fn the_hand_clears_what_it_passes_and_goes_on_from_where_it_rested() {
         let [a, b, c, d, e, f, g, h, i, j] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
-        let mut policy = Sieve::new(7);
+        let (mut policy, mut held) = (Sieve::new(7), Held::new(|_| 0));
         for slot in [a, b, c, d, e, f, g] {
-            policy.inserted(slot, newcomer(slot));
+            held.insert(&mut policy, slot, newcomer(slot));
         }
         for slot in [a, b, g] {
-            policy.touched(slot, 0);
+            held.touch(&policy, slot);
         }
-        assert_eq!(policy.evict(&|_| 0), Some(c), "A and B are passed and lose their bits");
-        policy.inserted(h, newcomer(h));
-        policy.touched(a, 0);
-        policy.touched(d, 0);
-        assert_eq!(policy.evict(&|_| 0), Some(e), "the hand went on behind C and passed D");
-        policy.inserted(i, newcomer(i));
-        policy.touched(b, 0);
-        assert_eq!(policy.evict(&|_| 0), Some(f));
-        policy.inserted(j, newcomer(j));
+        assert_eq!(policy.evict(&mut held), Some(c), "A and B are passed and lose their bits");
+        held.insert(&mut policy, h, newcomer(h));
+        held.touch(&policy, a);
+        held.touch(&policy, d);
+        assert_eq!(policy.evict(&mut held), Some(e), "the hand went on behind C and passed D");
+        held.insert(&mut policy, i, newcomer(i));
+        held.touch(&policy, b);
+        assert_eq!(policy.evict(&mut held), Some(f));
+        held.insert(&mut policy, j, newcomer(j));
         assert_eq!(policy.residents(), 7);
     }
 
@@ -161,7 +150,7 @@ mod tests {
     #[test]
     fn same_victims_as_the_dull_version() {
         let mut rng = contract::Rng::new(11);
-        let mut policy = Sieve::new(0);
+        let (mut policy, mut held) = (Sieve::new(0), Held::new(|_| 0));
         let mut dull = Dull::default();
         for _ in 0..50_000 {
             let slot = rng.below(60) as u32;
@@ -170,14 +159,14 @@ mod tests {
                     policy.removed(slot, 0);
                     dull.remove(slot);
                 } else {
-                    policy.touched(slot, 0);
+                    held.touch(&policy, slot);
                     entry.1 = true;
                 }
             } else {
                 if dull.queue.len() == 24 {
-                    assert_eq!(policy.evict(&|_| 0), Some(dull.evict()));
+                    assert_eq!(policy.evict(&mut held), Some(dull.evict()));
                 }
-                policy.inserted(slot, newcomer(slot));
+                held.insert(&mut policy, slot, newcomer(slot));
                 dull.queue.push((slot, false));
             }
         }

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::hit_buffer::HitBuffer;
 use crate::list::{Ends, Links};
 use crate::sketch::{Sketch, print_of};
-use crate::{Newcomer, Policy, weight};
+use crate::{Newcomer, Policy, Residents, Touch, weight};
 
 /// Parts of a thousand that the window has at the start.
 const WINDOW_START: f64 = 10.0;
@@ -137,13 +137,13 @@ impl WTinyLfu {
 
 impl Policy for WTinyLfu {
     #[inline]
-    fn touched(&self, slot: u32, hash: u64) -> bool {
+    fn touched(&self, slot: u32, hash: u64, mark: u8) -> Touch {
         let buffered = self.buffer.len();
-        let wanted = self.buffer.push(buffered, slot, print_of(hash));
+        let tend = self.buffer.push(buffered, slot, print_of(hash));
         if buffered >= crate::hit_buffer::BUFFERED_HITS_MAX {
             self.lost.store(self.lost.load(Relaxed).saturating_add(1), Relaxed);
         }
-        wanted
+        Touch { mark, tend }
     }
 
     fn inserted(&mut self, slot: u32, newcomer: Newcomer) {
@@ -170,7 +170,7 @@ impl Policy for WTinyLfu {
         }
     }
 
-    fn evict(&mut self, hash_of: &dyn Fn(u32) -> u64) -> Option<u32> {
+    fn evict(&mut self, residents: &mut dyn Residents) -> Option<u32> {
         self.tend();
         let target = self.window_target();
         let victim = loop {
@@ -185,7 +185,7 @@ impl Policy for WTinyLfu {
                 continue;
             }
             let Some(resident) = self.main_victim() else { break candidate };
-            let count = |slot: u32| self.sketch.count(print_of(hash_of(slot)));
+            let count = |slot: u32| self.sketch.count(print_of(residents.hash(slot)));
             // The candidate's count holds the access that brought it, the resident's not yet its next.
             if count(candidate) > count(resident) + 1 {
                 self.move_to(candidate, PROBATION);
@@ -306,7 +306,7 @@ mod tests {
     }
 
     fn hit(policy: &mut WTinyLfu, slot: u32) {
-        policy.touched(slot, hash(slot));
+        policy.touched(slot, hash(slot), 0);
         policy.tend();
     }
 
@@ -324,16 +324,16 @@ mod tests {
         // the victim of main.
         hit(&mut policy, 9);
         hit(&mut policy, 9);
-        assert_eq!(policy.evict(&hash), Some(1), "9 was asked for three times, 1 once");
+        assert_eq!(policy.evict(&mut hash), Some(1), "9 was asked for three times, 1 once");
         insert(&mut policy, 10);
-        assert_eq!(policy.evict(&hash), Some(10), "as often as main's victim is not enough");
+        assert_eq!(policy.evict(&mut hash), Some(10), "as often as main's victim is not enough");
     }
 
     #[test]
     fn a_hit_on_probation_protects_and_the_oldest_protected_fall_back() {
         let mut policy = WTinyLfu::new(11);
         (0..11).for_each(|slot| insert(&mut policy, slot));
-        policy.evict(&hash); // main has ten now, or nine and the window one
+        policy.evict(&mut hash); // main has ten now, or nine and the window one
         let main: Vec<u32> = (0..11)
             .filter(|&slot| {
                 policy.links.contains(slot) && policy.places[slot as usize].queue == PROBATION as u8

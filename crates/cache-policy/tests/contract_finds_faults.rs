@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cache_policy::{Family, Newcomer, Policy, contract};
+use cache_policy::{Family, MARK_MAX, Newcomer, Policy, Residents, Touch, contract};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {
@@ -16,6 +16,8 @@ enum Fault {
     TrustsTheHint,
     PromotesStrangers,
     AsksForHashesOfStrangers,
+    MarksHigh,
+    MarksStrangers,
 }
 
 /// First in, first out, with a fault.
@@ -27,11 +29,15 @@ struct Faulty {
 }
 
 impl Policy for Faulty {
-    fn touched(&self, slot: u32, _hash: u64) -> bool {
+    fn touched(&self, slot: u32, _hash: u64, mark: u8) -> Touch {
         if let Some(hits) = self.hits.get(slot as usize) {
             hits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
-        self.fault == Fault::PromotesStrangers
+        let marks_high = self.fault == Fault::MarksHigh;
+        Touch {
+            mark: if marks_high { MARK_MAX + 1 } else { mark },
+            tend: self.fault == Fault::PromotesStrangers,
+        }
     }
 
     fn inserted(&mut self, slot: u32, _newcomer: Newcomer) {
@@ -49,7 +55,7 @@ impl Policy for Faulty {
         }
     }
 
-    fn evict(&mut self, hash_of: &dyn Fn(u32) -> u64) -> Option<u32> {
+    fn evict(&mut self, residents: &mut dyn Residents) -> Option<u32> {
         match self.fault {
             Fault::HidesAResident if self.queue.len() == 1 => None,
             Fault::NamesAVictimTwice => self.queue.first().copied(),
@@ -61,7 +67,11 @@ impl Policy for Faulty {
                 Some(victim)
             }
             Fault::AsksForHashesOfStrangers => {
-                hash_of(1_000_000);
+                residents.hash(1_000_000);
+                self.queue.pop()
+            }
+            Fault::MarksStrangers => {
+                residents.set_mark(1_000_000, 0);
                 self.queue.pop()
             }
             _ => (!self.queue.is_empty()).then(|| self.queue.remove(0)),
@@ -98,6 +108,8 @@ fn every_fault_is_found() {
     assert!(found(Fault::TrustsTheHint));
     assert!(found(Fault::PromotesStrangers));
     assert!(found(Fault::AsksForHashesOfStrangers));
+    assert!(found(Fault::MarksHigh));
+    assert!(found(Fault::MarksStrangers));
 }
 
 /// Keeps residents under a key that two of them can share.
@@ -114,8 +126,8 @@ impl Confusing {
 }
 
 impl Policy for Confusing {
-    fn touched(&self, _slot: u32, _hash: u64) -> bool {
-        false
+    fn touched(&self, _slot: u32, _hash: u64, mark: u8) -> Touch {
+        Touch { mark, tend: false }
     }
 
     fn inserted(&mut self, slot: u32, newcomer: Newcomer) {
@@ -130,7 +142,7 @@ impl Policy for Confusing {
         }
     }
 
-    fn evict(&mut self, _hash_of: &dyn Fn(u32) -> u64) -> Option<u32> {
+    fn evict(&mut self, _residents: &mut dyn Residents) -> Option<u32> {
         let (_, slot) = self.order.pop_first()?;
         self.keys.remove(&slot);
         Some(slot)
@@ -168,8 +180,8 @@ impl Shared {
 }
 
 impl Policy for Shared {
-    fn touched(&self, slot: u32, hash: u64) -> bool {
-        self.all().touched(slot, hash)
+    fn touched(&self, slot: u32, hash: u64, mark: u8) -> Touch {
+        self.all().touched(slot, hash, mark)
     }
 
     fn inserted(&mut self, slot: u32, newcomer: Newcomer) {
@@ -180,8 +192,8 @@ impl Policy for Shared {
         self.all().removed(slot, hash);
     }
 
-    fn evict(&mut self, hash_of: &dyn Fn(u32) -> u64) -> Option<u32> {
-        self.all().evict(hash_of)
+    fn evict(&mut self, residents: &mut dyn Residents) -> Option<u32> {
+        self.all().evict(residents)
     }
 
     fn residents(&self) -> usize {

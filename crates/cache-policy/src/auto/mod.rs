@@ -29,7 +29,7 @@ use miniature::Asked;
 use tuner::{SAMPLE_SHIFT, Tuner};
 
 use crate::sketch::print_of;
-use crate::{Family, Newcomer, Policy, weight};
+use crate::{Family, Newcomer, Policy, Residents, Touch, weight};
 
 /// Samples that a shard keeps at most.
 const SAMPLES_MAX: usize = 64;
@@ -184,9 +184,10 @@ impl Shared {
 
 impl Policy for Auto {
     #[inline]
-    fn touched(&self, slot: u32, hash: u64) -> bool {
+    fn touched(&self, slot: u32, hash: u64, mark: u8) -> Touch {
         self.core.touched(slot);
-        self.is_sampled(hash) && self.samples.push(sample(hash, self.core.code(slot), HIT))
+        let tend = self.is_sampled(hash) && self.samples.push(sample(hash, self.core.code(slot), HIT));
+        Touch { mark, tend }
     }
 
     fn inserted(&mut self, slot: u32, newcomer: Newcomer) {
@@ -210,10 +211,10 @@ impl Policy for Auto {
         self.removed(slot, hash);
     }
 
-    fn evict(&mut self, hash_of: &dyn Fn(u32) -> u64) -> Option<u32> {
+    fn evict(&mut self, residents: &mut dyn Residents) -> Option<u32> {
         self.tell();
         let arm = Arm::of_index(usize::from(self.shared.arm.load(Relaxed)));
-        self.core.evict(arm, |slot| print_of(hash_of(slot)))
+        self.core.evict(arm, |slot| print_of(residents.hash(slot)))
     }
 
     fn tend(&mut self) {
@@ -322,7 +323,7 @@ mod tests {
             let Shard { policy, slots, keys } = &mut all[(hash >> 40) as usize % shards];
             if let Some(&slot) = slots.get(&key) {
                 hits += 1;
-                if policy.touched(slot, hash) {
+                if policy.touched(slot, hash, 0).tend {
                     policy.tend();
                 }
                 continue;
@@ -331,7 +332,7 @@ mod tests {
                 keys.push(key);
                 keys.len() as u32 - 1
             } else {
-                let victim = policy.evict(&|slot| mix(keys[slot as usize] + 1)).expect("full");
+                let victim = policy.evict(&mut |slot| mix(keys[slot as usize] + 1)).expect("full");
                 slots.remove(&keys[victim as usize]);
                 keys[victim as usize] = key;
                 victim

@@ -4,6 +4,7 @@
 //! the syncs. Both step the [`Protocol`] under one short lock and carry out its actions there. Envelopes are decoded
 //! before the lock is taken.
 
+mod backlog;
 mod listener;
 mod pacer;
 

@@ -13,10 +13,13 @@ pub struct BusConfig {
     pub staleness_bound: Duration,
     /// Most log entries in one answer; what is beyond comes with the next sync, at once. 1,000.
     pub sync_entries_max: u32,
-    /// Most hints taken under one lock; the rest waits in the stream, which is bounded by its transport. 256.
+    /// Most hints taken under one lock. 256.
     pub hint_batch_max: usize,
+    /// Most hints that wait for their turn when more come than one batch: critical ones go first, and of bulk ones of one
+    /// key the last stands for all. Beyond it hints are dropped and the log is asked. 8,192.
+    pub hints_waiting_max: usize,
     /// Most positions per partition remembered as applied ahead of the cursor. Beyond it the sync applies the event
-    /// again as if it were the first time. 1,024.
+    /// again as if it were the first time. 8,192.
     pub ahead_max: usize,
     /// Longest wait between a hint of another epoch and the sync that it causes, so that not all nodes ask in the
     /// same instant. 50 ms.
@@ -35,7 +38,8 @@ impl Default for BusConfig {
             staleness_bound: Duration::from_secs(2),
             sync_entries_max: 1000,
             hint_batch_max: 256,
-            ahead_max: 1024,
+            hints_waiting_max: 8192,
+            ahead_max: 8192,
             epoch_jitter: Duration::from_millis(50),
             retry_after: Duration::from_millis(50),
             fenced_retry: Duration::from_secs(5),
@@ -91,6 +95,9 @@ impl BusConfig {
         }
         if self.hint_batch_max == 0 {
             broken.push(BusConfigError::TooSmall { field: "hint_batch_max", least: "1" });
+        }
+        if self.hints_waiting_max == 0 {
+            broken.push(BusConfigError::TooSmall { field: "hints_waiting_max", least: "1" });
         }
         let least = self.sync_interval.saturating_add(self.sync_timeout).saturating_mul(2);
         if self.staleness_bound < least {

@@ -15,6 +15,13 @@
 //! | `accept_old_epoch` | answers of an older epoch are ignored |
 //! | `advance_over_gap` | a hint ahead of the cursor does not move it |
 //! | `ahead_survives_flush` | a flush forgets what was applied ahead |
+//! | `backlog_conflates_all` | an event that each is told of waits for itself |
+//! | `backlog_conflates_epochs` | events of one epoch alone stand for each other |
+//! | `backlog_critical_waits` | critical events go first |
+//! | `backlog_drop_unasked` | the log is asked for what was dropped |
+//! | `backlog_gap_unasked` | and for what is missing between hints that wait |
+//! | `backlog_keeps_older` | the last event of a key stands for the others |
+//! | `backlog_unbounded` | so many hints wait at most |
 //! | `entries_unchecked` | the entries of an answer must follow each other |
 //! | `epoch_hints_unlimited` | hints of another epoch cause one sync an interval |
 //! | `epoch_without_flush` | a new epoch flushes |
@@ -26,9 +33,6 @@
 //! | `update_behind_applied` | what a hint brought is not taken after something later was applied |
 //! | `update_behind_own` | an own write counts as applied |
 //! | `wrote_jumps` | an own write moves the cursor by one step only |
-//!
-//! Not here yet: critical events first, and conflation of bulk hints per key. Both belong between a stream and the
-//! protocol (`bus/listener.rs`), where a batch is at hand.
 
 #[macro_use]
 mod mutation;
@@ -45,6 +49,6 @@ mod view;
 pub use bus::{Bus, BusHealth, PartitionHealth};
 pub use config::{BusConfig, BusConfigError};
 pub use protocol::{Action, Answer, Cargo, Missing, Protocol, SyncOrder, Told};
-pub use receiver::{FlushCause, Receiver};
+pub use receiver::{FlushCause, Receiver, Turn};
 pub use transport::{GroupStamp, Hint, HintStream, LogEntry, Missed, SyncAnswer, Transport, TransportError};
 pub use view::{Counters, Standing, State, View};

@@ -231,6 +231,41 @@ impl Protocol {
         self.one(now, partition, |track, desk| track.hint(now, position, told, desk));
     }
 
+    /// A hint came that will have its [turn](Self::hint_in_turn), unless it is [dropped](Self::dropped): in the order in
+    /// which hints come. What is missing before it is asked of the log now, and not again when it is applied before others
+    /// that wait as well.
+    pub fn arrived(&mut self, now: u64, partition: Partition, position: Position) {
+        self.one(now, partition, |track, desk| track.arrived(now, position, desk));
+    }
+
+    /// The turn of a hint has come that has [arrived](Self::arrived) before.
+    pub fn hint_in_turn(&mut self, now: u64, partition: Partition, position: Position, told: Told) {
+        if partition.index() >= self.tracks.len() {
+            return self.garbled(now);
+        }
+        self.desk.counters.hints += 1;
+        self.one(now, partition, |track, desk| {
+            // What is missing was asked for when it arrived.
+            let _ = track.hint_in_turn(now, position, told, desk);
+        });
+    }
+
+    /// A hint that has arrived need not be applied: one of the same partition and epoch was that does all that it would
+    /// have done.
+    pub fn covered(&mut self, now: u64, partition: Partition, position: Position) {
+        self.desk.counters.hints += 1;
+        self.desk.counters.conflated += 1;
+        self.one(now, partition, |track, desk| track.covered(position, desk));
+    }
+
+    /// A hint of this partition that has arrived will have no turn.
+    pub fn dropped(&mut self, now: u64, partition: Partition) {
+        self.desk.counters.dropped += 1;
+        if !mutated!("backlog_drop_unasked") {
+            self.one(now, partition, |track, desk| track.ask(now, desk));
+        }
+    }
+
     /// Something came that is not a hint: it may have been one of any partition.
     pub fn garbled(&mut self, now: u64) {
         self.desk.counters.hints += 1;

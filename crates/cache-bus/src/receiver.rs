@@ -33,12 +33,30 @@ pub trait Receiver: Send + Sync + 'static {
         self.apply(partition, position, event, first);
     }
 
+    /// How an event is treated while hints come faster than they are applied. Asked only then, without the lock of the bus
+    /// and in any order.
+    fn turn(&self, event: &CacheEvent) -> Turn {
+        let _ = event;
+        Turn::Each
+    }
+
     /// Events may be missing: nothing of this partition that was there before may be served as fresh. From here on
     /// the partition stands in `epoch`.
     ///
     /// `groups` are the stamps that the log's meta knows. In a new epoch they replace the table; in the same epoch
     /// they are merged into it, the later stamp of each group wins (an event applied ahead may know more).
     fn flush(&self, partition: Partition, epoch: u64, groups: &[GroupStamp], cause: FlushCause);
+}
+
+/// How an event is treated while hints wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Turn {
+    /// Before all that is not so urgent.
+    First,
+    /// In the order in which it came.
+    Each,
+    /// The same; and if it concerns one key alone, a later such event may stand for it, so that it is never applied itself.
+    Latest,
 }
 
 /// Why a partition was flushed.

@@ -81,8 +81,12 @@ counters! {
     ignored,
     /// Hints that could not be read.
     garbled,
-    /// Times that hints were dropped because this node was too slow.
+    /// Times that the transport dropped hints because this node was too slow.
     overflows,
+    /// Hints that this node dropped because too many waited.
+    dropped,
+    /// Events for which a later one of their key was applied.
+    conflated,
     /// Logical instant of the last event that was applied; 0 = never.
     last_event_at,
 }

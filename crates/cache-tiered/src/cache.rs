@@ -24,7 +24,7 @@ use crate::handlers::{EventHandler, Handlers, Notice};
 use crate::json::JsonCache;
 use crate::outbox::{self, Outbox};
 use crate::patch::{Deltas, Patch};
-use crate::receive::{Local, Observer, Times};
+use crate::receive::{Local, Observer};
 use crate::settings::{NamespaceSettings, NodeSettings, Updates};
 use crate::space::{Cacheable, Space};
 use crate::stats::{Latency, NamespaceStats};
@@ -186,7 +186,8 @@ impl Builder {
             BuildError::Setting(format!("bus: {}", all.join("; ")))
         })?;
         // Before the first hint can have come: a node joins by a sync.
-        let _ = local.times.set(Times { clock: clock.clone(), view: bus.view() });
+        let (times, view) = (clock.clone(), bus.view());
+        let _ = local.times.set(Box::new(move || (times.now(), view.server_now(times.wall()))));
         let core = Arc::new(Core {
             pool,
             view: bus.view(),

@@ -77,6 +77,11 @@ impl Handlers {
         (handlers, inbox)
     }
 
+    /// Whether there is a handler of this kind.
+    pub(crate) fn listen_to(&self, kind: &EventKind) -> bool {
+        self.by_kind.contains_key(kind)
+    }
+
     /// Offers an event of another node. Never blocks.
     pub(crate) fn offer(&self, event: &Sequenced) {
         if !event.event.announce || !self.by_kind.contains_key(&event.event.event_type) {

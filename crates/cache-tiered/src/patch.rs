@@ -90,12 +90,12 @@ pub(crate) struct Deltas<V: Patch> {
 }
 
 /// The value that an update is based on.
-struct Base<V> {
-    value: Arc<V>,
-    position: Position,
-    version: Version,
-    groups: Groups,
-    weight: u32,
+pub(crate) struct Base<V> {
+    pub(crate) value: Arc<V>,
+    pub(crate) position: Position,
+    pub(crate) version: Version,
+    pub(crate) groups: Groups,
+    pub(crate) weight: u32,
 }
 
 impl<V: Patch> Deltas<V> {
@@ -104,7 +104,7 @@ impl<V: Patch> Deltas<V> {
         Self { format, codec }
     }
 
-    fn seal(
+    pub(crate) fn seal(
         &self,
         key: &Key,
         head: &RecordHead,

@@ -4,9 +4,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use cache_bus::{Cargo, FlushCause, GroupStamp, Receiver, View};
+use cache_bus::{Cargo, FlushCause, GroupStamp, Receiver, Turn};
 use cache_events::{
-    CacheEvent, Clock, EventId, Key, Namespace, NodeId, Partition, Pattern, Position, Scope, Sequenced,
+    CacheEvent, EventId, Key, Namespace, NodeId, Partition, Pattern, Position, Scope, Sequenced,
 };
 use cache_l1::{Fence, Origin};
 use parking_lot::Mutex;
@@ -33,6 +33,7 @@ pub(crate) trait LocalSpace: Send + Sync {
     fn invalidate_pattern(&self, pattern: &Pattern, partition: Partition, event: Origin);
     fn count_invalidation(&self);
     fn audit(&self) -> Option<&Audit>;
+    fn is_critical(&self) -> bool;
     /// What a hint brought for a key: takes it in place of what L1 holds, if it is of use.
     fn take_update(&self, update: &Update<'_>, is_written: &dyn Fn(u64) -> bool);
 }
@@ -69,11 +70,8 @@ impl Reach {
     }
 }
 
-/// The clocks by which the times of a record are read.
-pub(crate) struct Times {
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) view: Arc<View>,
-}
+/// Tells the time by this node's clock, in logical milliseconds, and by the store's, in milliseconds since the Unix epoch.
+pub(crate) type Times = Box<dyn Fn() -> (u64, u64) + Send + Sync>;
 
 /// This node's own tier, as the bus and the local half of a write see it.
 pub(crate) struct Local {
@@ -256,12 +254,28 @@ impl Receiver for Local {
         if let [Scope::Key(key)] = event.scopes.as_slice()
             && let (Some(space), Some(times)) = (self.spaces.get(key.namespace()), self.times.get())
         {
-            let (now, server_now) = (times.clock.now(), times.view.server_now(times.clock.wall()));
+            let (now, server_now) = times();
             let update = Update { key, position, cargo, now, server_now };
             space.take_update(&update, &|resource| self.is_written(resource));
         }
         // In any case: what was taken reflects the event and stays, all else goes as it would have gone.
         self.apply(partition, position, event, first);
+    }
+
+    fn turn(&self, event: &CacheEvent) -> Turn {
+        let critical =
+            |scope: &Scope| match scope.namespace().and_then(|namespace| self.spaces.get(namespace)) {
+                Some(space) => space.is_critical(),
+                // Of several namespaces, or of all.
+                None => scope.namespace().is_none(),
+            };
+        if event.scopes.iter().any(critical) {
+            return Turn::First;
+        }
+        // Handlers hear of every event that is announced.
+        let heard =
+            event.announce && event.source_node != self.node && self.handlers.listen_to(&event.event_type);
+        if heard || self.observer.is_some() { Turn::Each } else { Turn::Latest }
     }
 
     fn flush(&self, partition: Partition, epoch: u64, groups: &[GroupStamp], cause: FlushCause) {

@@ -353,6 +353,10 @@ impl<V: Cacheable> LocalSpace for Space<V> {
         count(&self.counters.invalidations);
     }
 
+    fn is_critical(&self) -> bool {
+        self.settings.critical
+    }
+
     fn take_update(&self, update: &Update<'_>, is_written: &dyn Fn(u64) -> bool) {
         self.replace(update, is_written);
     }

@@ -104,3 +104,6 @@ impl<V: Cacheable> Space<V> {
         self.dated(head, Some(value), weight, update.server_now, update.now)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,9 @@ use cache_events::{Partition, Position};
 use tokio::sync::watch;
 
 use super::Shared;
+use super::backlog::{Backlog, Came, Waiting};
 use crate::protocol::Told;
-use crate::{Hint, HintStream, TransportError};
+use crate::{Hint, HintStream, TransportError, Turn};
 
 /// A hint, read outside of the lock.
 #[expect(
@@ -77,41 +78,97 @@ fn backed_off(first: Duration, most: Duration, failures: &mut u32) -> Duration {
     wait
 }
 
-/// Takes what the stream has, up to a batch, and applies it under one lock. Returns why the stream ended.
+/// Takes what the stream has, up to a batch, and applies it under one lock; beyond a batch it is a [`Backlog`]. Returns
+/// why the stream ended.
 async fn drain(shared: &Shared, mut stream: Box<dyn HintStream>) -> String {
-    let mut batch = Vec::with_capacity(shared.config.hint_batch_max);
+    let max = shared.config.hint_batch_max;
+    let mut batch = Vec::with_capacity(max);
+    let mut backlog = Backlog::new(shared.config.hints_waiting_max);
+    let mut arrived = Vec::new();
+    let mut ended = None;
     loop {
-        let mut next = Some(stream.next().await);
-        let mut ended = None;
-        while let Some(hint) = next.take() {
-            match hint {
-                Hint::Event { partition, position, payload } => {
-                    batch.push(Heard::Event(partition, position, Told::of_hint(&payload)));
+        if backlog.is_empty() && ended.is_none() {
+            let mut next = Some(stream.next().await);
+            while let Some(hint) = next.take() {
+                match Heard::of(hint) {
+                    Ok(heard) => batch.push(heard),
+                    Err(why) => {
+                        ended = Some(why);
+                        break;
+                    }
                 }
-                Hint::Garbled => batch.push(Heard::Garbled),
-                Hint::Overflow => batch.push(Heard::Overflow),
-                Hint::Closed(why) => {
-                    ended = Some(why);
-                    break;
+                if batch.len() < max {
+                    next = ready(&mut *stream).await;
                 }
             }
-            if batch.len() < shared.config.hint_batch_max {
-                next = ready(&mut *stream).await;
+        } else {
+            // Time for the others, since nothing here waits.
+            tokio::task::yield_now().await;
+        }
+        if batch.len() >= max || !backlog.is_empty() {
+            // No more than may wait, so that it ends even if the stream does not.
+            for _ in 0..shared.config.hints_waiting_max {
+                if ended.is_some() {
+                    break;
+                }
+                match ready(&mut *stream).await.map(Heard::of) {
+                    None => break,
+                    Some(Err(why)) => ended = Some(why),
+                    Some(Ok(Heard::Event(partition, position, told))) => {
+                        let turn = match &told {
+                            Told::Event(event) | Told::Update(event, _) => shared.receiver.turn(event),
+                            // The log is asked for it anyway.
+                            Told::Marker | Told::Unreadable => Turn::First,
+                        };
+                        let came = backlog.push(partition, position, told, turn);
+                        arrived.push((partition, position, came));
+                    }
+                    Some(Ok(heard)) => batch.push(heard),
+                }
             }
         }
         shared.step(|heart, now| {
+            let protocol = &mut heart.protocol;
             for heard in batch.drain(..) {
                 match heard {
-                    Heard::Event(partition, position, told) => {
-                        heart.protocol.hint(now, partition, position, told);
-                    }
-                    Heard::Garbled => heart.protocol.garbled(now),
-                    Heard::Overflow => heart.protocol.overflow(now),
+                    Heard::Event(partition, position, told) => protocol.hint(now, partition, position, told),
+                    Heard::Garbled => protocol.garbled(now),
+                    Heard::Overflow => protocol.overflow(now),
+                }
+            }
+            for (partition, position, came) in arrived.drain(..) {
+                protocol.arrived(now, partition, position);
+                if let Came::Dropped(partition) = came {
+                    protocol.dropped(now, partition);
+                }
+            }
+            for Waiting { partition, position, told, covers } in
+                std::iter::from_fn(|| backlog.pop()).take(max)
+            {
+                protocol.hint_in_turn(now, partition, position, told);
+                for covered in covers {
+                    protocol.covered(now, partition, covered);
                 }
             }
         });
-        if let Some(why) = ended {
+        if backlog.is_empty()
+            && let Some(why) = ended
+        {
             return why;
+        }
+    }
+}
+
+impl Heard {
+    /// Reads a hint. `Err`: the stream has ended, for this reason.
+    fn of(hint: Hint) -> Result<Self, String> {
+        match hint {
+            Hint::Event { partition, position, payload } => {
+                Ok(Self::Event(partition, position, Told::of_hint(&payload)))
+            }
+            Hint::Garbled => Ok(Self::Garbled),
+            Hint::Overflow => Ok(Self::Overflow),
+            Hint::Closed(why) => Err(why),
         }
     }
 }
@@ -120,7 +177,8 @@ async fn drain(shared: &Shared, mut stream: Box<dyn HintStream>) -> String {
 async fn ready(stream: &mut dyn HintStream) -> Option<Hint> {
     tokio::select! {
         biased;
-        hint = stream.next() => Some(hint),
+        // Or a stream would seem to have nothing when the task has had its share; who calls this gives way by itself.
+        hint = tokio::task::unconstrained(stream.next()) => Some(hint),
         () = std::future::ready(()) => None,
     }
 }

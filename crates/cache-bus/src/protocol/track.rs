@@ -29,8 +29,10 @@ pub(super) struct Track {
     cursor: Position,
     /// Sequences beyond the cursor that were applied in this epoch, since the last flush.
     ahead: BTreeSet<u64>,
-    /// The last sequence of this epoch that was applied, whatever came between.
-    applied_to: u64,
+    /// The last position that was applied, whatever came between: perhaps an own write in an epoch still to be adopted.
+    applied_to: Position,
+    /// The last position of a hint that has come to wait for its turn.
+    arrived_to: Position,
     /// Something up to here could not be applied and its group stamps are unknown: only an answer that carries the
     /// group table, with its head at or past this, makes the partition fresh again.
     unknown_to: Option<Position>,
@@ -58,7 +60,8 @@ impl Track {
             partition,
             cursor: Position::ZERO,
             ahead: BTreeSet::new(),
-            applied_to: 0,
+            applied_to: Position::ZERO,
+            arrived_to: Position::ZERO,
             unknown_to: None,
             fresh_as_of: 0,
             completed: 0,
@@ -92,31 +95,54 @@ impl Track {
     }
 
     pub(super) fn hint(&mut self, now: u64, position: Position, told: Told, desk: &mut Desk) {
+        if self.hint_in_turn(now, position, told, desk) {
+            self.ask(now, desk);
+        }
+    }
+
+    /// Whether something is missing before it.
+    pub(super) fn hint_in_turn(&mut self, now: u64, position: Position, told: Told, desk: &mut Desk) -> bool {
         if position.epoch != self.cursor.epoch {
-            return self.hint_of_another_epoch(now, desk);
+            self.hint_of_another_epoch(now, desk);
+            return false;
         }
         if position.seq <= self.cursor.seq || self.ahead.contains(&position.seq) {
             desk.counters.ignored += 1;
-            return;
+            return false;
         }
         let (event, cargo) = match told {
             Told::Event(event) => (event, None),
             Told::Update(event, cargo) => (event, Some(cargo)),
             Told::Marker | Told::Unreadable => {
                 desk.counters.garbled += 1;
-                return self.ask(now, desk);
+                self.ask(now, desk);
+                return false;
             }
         };
         desk.counters.last_event_at = now;
         // What came later may have outdated it, and nobody would say so again.
-        let last = position.seq > self.applied_to || mutated!("update_behind_applied");
+        let last = position > self.applied_to || mutated!("update_behind_applied");
         self.apply(position, event, true, cargo.filter(|_| last), desk);
-        if position.seq == self.cursor.seq + 1 || mutated!("advance_over_gap") {
-            self.advance_to(position.seq, desk);
-            self.advance_over_ahead(desk);
-        } else {
-            self.remember_ahead(position.seq, desk);
+        !self.advance_past(position.seq, mutated!("advance_over_gap"), desk)
+    }
+
+    pub(super) fn arrived(&mut self, now: u64, position: Position, desk: &mut Desk) {
+        if position.epoch != self.cursor.epoch {
+            // When its turn comes.
+            return;
+        }
+        let ahead = self.ahead.last().map_or(0, |&seq| seq);
+        let known = self.cursor.max(self.arrived_to).seq.max(ahead);
+        if position.seq > known + 1 && !mutated!("backlog_gap_unasked") {
             self.ask(now, desk);
+        }
+        self.arrived_to = self.arrived_to.max(position);
+    }
+
+    pub(super) fn covered(&mut self, position: Position, desk: &mut Desk) {
+        let known = position.seq <= self.cursor.seq || self.ahead.contains(&position.seq);
+        if position.epoch == self.cursor.epoch && !known {
+            self.advance_past(position.seq, false, desk);
         }
     }
 
@@ -134,18 +160,13 @@ impl Track {
     }
 
     pub(super) fn wrote(&mut self, position: Position, desk: &mut Desk) {
+        if !mutated!("update_behind_own") {
+            self.applied_to = self.applied_to.max(position);
+        }
         if position.epoch != self.cursor.epoch || position.seq <= self.cursor.seq {
             return;
         }
-        if !mutated!("update_behind_own") {
-            self.applied_to = self.applied_to.max(position.seq);
-        }
-        if position.seq == self.cursor.seq + 1 || mutated!("wrote_jumps") {
-            self.advance_to(position.seq, desk);
-            self.advance_over_ahead(desk);
-        } else {
-            self.remember_ahead(position.seq, desk);
-        }
+        self.advance_past(position.seq, mutated!("wrote_jumps"), desk);
     }
 
     /// Asks the log now, or as soon as the sync in flight has landed, or when a retry is due.
@@ -369,9 +390,6 @@ impl Track {
         if !skipped {
             self.flush(head.epoch, groups.to_vec(), cause, desk);
         }
-        if !same_epoch {
-            self.applied_to = 0;
-        }
         // In the same epoch the cursor never moves back: what lies between was applied.
         self.cursor = if same_epoch { self.cursor.max(head) } else { head };
         self.unknown_to = self.unknown_to.filter(|&to| to > head);
@@ -402,9 +420,22 @@ impl Track {
         cargo: Option<Box<Cargo>>,
         desk: &mut Desk,
     ) {
-        self.applied_to = self.applied_to.max(position.seq);
+        self.applied_to = self.applied_to.max(position);
         let partition = self.partition;
         desk.actions.push_back(Action::Apply { partition, position, event, first, cargo });
+    }
+
+    /// Moves the cursor past a position that was applied if it is the next one (or is taken for it), and remembers it
+    /// otherwise. Says whether it moved.
+    fn advance_past(&mut self, seq: u64, in_any_case: bool, desk: &mut Desk) -> bool {
+        let next = seq == self.cursor.seq + 1 || in_any_case;
+        if next {
+            self.advance_to(seq, desk);
+            self.advance_over_ahead(desk);
+        } else {
+            self.remember_ahead(seq, desk);
+        }
+        next
     }
 
     fn advance_to(&mut self, seq: u64, desk: &mut Desk) {

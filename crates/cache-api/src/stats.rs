@@ -117,6 +117,10 @@ pub struct NamespaceStats {
     pub writes: u64,
     /// Invalidations applied.
     pub invalidations: u64,
+    /// Values and deltas of other nodes that L1 took over.
+    pub updates_taken: u64,
+    /// Those that it could not use, and dropped what it held.
+    pub updates_left: u64,
     /// Entries that left L1 for room.
     pub evicted: u64,
     /// Entries that left L1 by time.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cache_node::config::{Backing, ConfigErrors, NodeConfig, Profile, Sources, load};
 use cache_redis::Topology;
-use cache_tiered::{Degraded, Tiers};
+use cache_tiered::{Degraded, Tiers, Updates};
 use tempfile::NamedTempFile;
 
 type Env<'a> = &'a [(&'a str, &'a str)];
@@ -228,7 +228,7 @@ fn cache_types_can_be_changed_and_declared_in_the_file() {
     let config = right(
         "[namespaces.gpu_availability]\nttl = \"10s\"\nl1_entries_max = 5\nstaleness_bound = \"3s\"\n\
          [namespaces.session]\ntiers = \"l2\"\ndegraded = \"stale:1h\"\ncompress_above_bytes = \"never\"\n\
-         [namespaces.my_type]\ntype = \"json\"\nttl = \"2m\"\ncritical = true\n",
+         [namespaces.my_type]\ntype = \"json\"\nttl = \"2m\"\ncritical = true\nupdates = \"value\"\n",
         &[],
     );
     let of = |name: &str| &config.cache_type(name).unwrap_or_else(|| panic!("{name}")).settings;
@@ -238,6 +238,7 @@ fn cache_types_can_be_changed_and_declared_in_the_file() {
     assert_eq!(of("session").tiers, Tiers::L2Only);
     assert_eq!(of("session").degraded, Degraded::BoundedStale(Duration::from_secs(3_600)));
     assert_eq!(of("session").compress_above_bytes, None);
+    assert_eq!((of("my_type").updates, of("session").updates), (Updates::Value, Updates::Invalidate));
     assert_eq!((of("my_type").ttl, of("my_type").degraded), (Duration::from_secs(120), Degraded::Strict));
     assert!(config.cache_type("my_type").expect("declared").free_json);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cache_events::Namespace;
 use cache_marketplace::namespaces::{CacheTypeSettings, MARKET, PRESETS};
-use cache_tiered::{CodecChoice, Degraded, NamespaceSettings, Tiers};
+use cache_tiered::{CodecChoice, Degraded, NamespaceSettings, Tiers, Updates};
 use figment::value::Dict;
 
 use super::check::{Check, NamespaceCheck, duration, truth, whole};
@@ -154,6 +154,12 @@ fn change(reading: &mut NamespaceCheck<'_>, plan: &mut CacheTypePlan, common: &C
         let rule = "must not be true while cache.enable_event_driven_invalidation is false";
         reading.wrong(Some("event_driven"), rule);
     }
+    if reading.set("updates", &mut settings.updates, updates)
+        && settings.updates != Updates::Invalidate
+        && !settings.event_driven
+    {
+        reading.wrong(Some("updates"), "must be invalidate where the cache type is not event-driven");
+    }
     let mut critical = settings.critical;
     if reading.set("critical", &mut critical, truth) {
         settings.critical = critical;
@@ -184,6 +190,15 @@ fn change(reading: &mut NamespaceCheck<'_>, plan: &mut CacheTypePlan, common: &C
 
 /// The most that a record of L2 may hold.
 const VALUE_BYTES_MOST: u64 = cache_l2::VALUE_BYTES_LIMIT as u64;
+
+fn updates(text: &str) -> Result<Updates, String> {
+    match text {
+        "invalidate" => Ok(Updates::Invalidate),
+        "value" => Ok(Updates::Value),
+        "value_everywhere" => Ok(Updates::ValueEverywhere),
+        _ => Err("must be invalidate, value or value_everywhere".to_owned()),
+    }
+}
 
 fn tiers(text: &str) -> Result<Tiers, String> {
     match text {

@@ -86,6 +86,7 @@ pub(crate) const NAMESPACE_SETTINGS: &[&str] = &[
     "idle",
     "absent_ttl",
     "event_driven",
+    "updates",
     "critical",
     "l1_entries_max",
     "l1_bytes_max",

@@ -220,6 +220,8 @@ fn namespace_stats(cache_type: String, stats: &cache_tiered::NamespaceStats) -> 
         stale_served: stats.stale_served,
         writes: stats.writes,
         invalidations: stats.invalidations,
+        updates_taken: stats.updates_taken,
+        updates_left: stats.updates_left,
         evicted: stats.l1_evicted,
         expired: stats.l1_expired,
         l1_entries: stats.l1_entries as u64,

@@ -275,7 +275,9 @@ impl Receiver for Local {
         // Handlers hear of every event that is announced.
         let heard =
             event.announce && event.source_node != self.node && self.handlers.listen_to(&event.event_type);
-        if heard || self.observer.is_some() { Turn::Each } else { Turn::Latest }
+        // And so does who keeps the history of keys.
+        let noted = self.observer.is_some() || self.audited;
+        if heard || noted { Turn::Each } else { Turn::Latest }
     }
 
     fn flush(&self, partition: Partition, epoch: u64, groups: &[GroupStamp], cause: FlushCause) {

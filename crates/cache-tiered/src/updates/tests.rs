@@ -122,7 +122,7 @@ impl World {
         let family = |entries| -> BoxedFamily { PolicyKind::Lru.family(entries) };
         let policy: crate::PolicyFactory = Arc::new(family);
         let patcher: Option<Box<dyn Patcher<History>>> = Some(Box::new(deltas()));
-        let space = Space::new(settings.clone(), fence.clone(), &policy, None, patcher).expect("room");
+        let space = Space::new(settings.clone(), fence.clone(), &policy, None, patcher, None).expect("room");
         let namespace = settings.namespace.clone();
         let spaces = HashMap::from([(namespace.clone(), space.clone() as Arc<dyn LocalSpace>)]);
         let handlers = Arc::new(Handlers::new(HashMap::new(), 1).0);

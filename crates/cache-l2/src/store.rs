@@ -27,6 +27,17 @@ pub trait Store: Send + Sync + 'static {
     /// Reads records and the stamps of their resources, without asking for anything. One round trip.
     async fn read(&self, partition: Partition, keys: &[Key]) -> Result<ReadAnswer, StoreError>;
 
+    /// [`read`](Self::read) from where it may be older than anything that was acknowledged: a replica. For callers to whom any
+    /// age will do, and who say so to theirs. `None`: there is nothing of that kind that answers.
+    async fn read_replica(
+        &self,
+        partition: Partition,
+        keys: &[Key],
+    ) -> Result<Option<ReadAnswer>, StoreError> {
+        let _ = (partition, keys);
+        Ok(None)
+    }
+
     /// Reads a record, or asks for the right to load it: one fenced step.
     async fn lease(&self, key: &Key, ask: LeaseAsk) -> Result<LeaseAnswer, StoreError>;
 

@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use cache_api::Status;
+use cache_redis::RedisStore;
 use cache_tiered::TieredCache;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,13 +34,16 @@ impl Node {
     /// Takes the address and starts the cache. A Redis that is away is no error: the node is degraded until it comes.
     ///
     /// # Errors
-    /// The address cannot be taken, or settings contradict each other.
+    /// The address cannot be taken, settings contradict each other, or masters lack the guard that the configuration requires.
     pub async fn start(config: NodeConfig) -> anyhow::Result<Self> {
         let listen = &config.http.listen;
         let listener = TcpListener::bind(listen.as_str()).await.with_context(|| {
             format!("cannot listen on {listen}: is it in use, or not an address of this machine? Choose another with --listen")
         })?;
         let shared = Shared::of(&config.backing)?;
+        if let (true, Some(redis)) = (config.require_min_replicas, &shared.redis) {
+            refuse_unguarded(redis).await?;
+        }
         let cache = assembly::start(&config, &shared)?;
         Ok(Self { app: Arc::new(App::new(cache, shared, config)), listener })
     }
@@ -100,6 +104,26 @@ impl Node {
         info!("stopped");
         served
     }
+}
+
+/// An error where a master may go on alone, or where that cannot be found out: without a guard nothing bounds for how long a
+/// node that sees such a master believes it.
+async fn refuse_unguarded(redis: &RedisStore) -> anyhow::Result<()> {
+    const SETTING: &str = "redis.require_min_replicas is on";
+    let topology = redis.topology().await.with_context(|| format!("{SETTING}, and nobody can be asked"))?;
+    for master in topology.masters {
+        let name = master.name;
+        if !master.healthy {
+            bail!("{SETTING}, and master {name} does not say whether it is guarded: it does not answer");
+        }
+        if !master.guarded {
+            bail!(
+                "{SETTING}, and master {name} goes on alone when it is cut off from its replicas: set min-replicas-to-write and \
+                 min-replicas-max-lag there"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Runs a node until `shutdown` is cancelled. Says on stdout where it listens.

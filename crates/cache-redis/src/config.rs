@@ -60,6 +60,8 @@ pub struct RedisConfig {
     pub groups_max: u32,
     /// Most hints that wait for a slow receiver. Later ones are dropped, and the receiver is told to sync.
     pub hints_max: usize,
+    /// Read from replicas where the caller says that any age will do ([`Store::read_replica`](cache_l2::Store::read_replica)).
+    pub replica_reads: bool,
     /// The channel for events as JSON ([`PUBLIC_CHANNEL`]); `None` = none are published.
     pub public_channel: Option<String>,
 }
@@ -85,6 +87,7 @@ impl Default for RedisConfig {
             log_bytes_max: 64 * 1024 * 1024,
             groups_max: 10_000,
             hints_max: 8_192,
+            replica_reads: false,
             public_channel: None,
         }
     }

@@ -38,7 +38,7 @@
 //! In a Cluster also these, on every node:
 //!
 //! ```text
-//! ACL SETUSER edge +spublish +ssubscribe +asking +cluster|nodes +cluster|info
+//! ACL SETUSER edge +spublish +ssubscribe +asking +readonly +cluster|nodes +cluster|info
 //! ```
 //!
 //! `scan` shows the names of all keys of the database; without it only pattern invalidation is refused. `dbsize` is for
@@ -67,6 +67,7 @@ mod link;
 mod listening;
 mod nodes;
 mod placement;
+mod replicas;
 mod reply;
 mod scripts;
 mod sentinels;

@@ -19,6 +19,7 @@ use crate::dial::Dialer;
 use crate::fault::Fault;
 use crate::fleet::Fleet;
 use crate::info::{RedisInfo, RedisStats};
+use crate::replicas::Replicas;
 use crate::watch::Watch;
 use crate::witness::{self, Witness};
 use crate::{reply, sweep};
@@ -41,6 +42,8 @@ pub struct RedisStore {
     data: Fleet,
     /// Invalidations: a burst of reads does not delay them.
     pub(crate) control: Fleet,
+    /// Where they may be read.
+    replicas: Option<Replicas>,
     witness: Witness,
 }
 
@@ -56,6 +59,7 @@ impl RedisStore {
         Ok(Self {
             data: fleet(config.data_connections, config.operation_timeout),
             control: fleet(config.control_connections, config.control_timeout),
+            replicas: config.replica_reads.then(|| Replicas::new(dialer.clone())),
             witness: Witness::default(),
             dialer: dialer.clone(),
         })
@@ -168,6 +172,20 @@ impl RedisStore {
         cmd
     }
 
+    /// Reads records and the stamps of their resources.
+    fn mget(&self, partition: Partition, keys: &[Key]) -> Cmd {
+        let part = self.dialer.layout.part(partition);
+        let mut cmd = Cmd::with_capacity(1 + 2 * keys.len(), 128 * keys.len());
+        cmd.arg("MGET");
+        let mut scratch = String::with_capacity(128);
+        for key in keys {
+            part.with_stamp(key, &mut scratch, |name| {
+                cmd.arg(name);
+            });
+        }
+        cmd
+    }
+
     /// Reads the position that a script answers, and learns its epoch.
     fn written(
         &self,
@@ -211,28 +229,22 @@ impl Store for RedisStore {
         if keys.is_empty() {
             return Ok(ReadAnswer { epoch: self.dialer.epoch(partition), items: Vec::new() });
         }
-        let part = self.dialer.layout.part(partition);
-        let mut cmd = Cmd::with_capacity(1 + 2 * keys.len(), 128 * keys.len());
-        cmd.arg("MGET");
-        let mut scratch = String::with_capacity(128);
-        for key in keys {
-            part.with_stamp(key, &mut scratch, |name| {
-                cmd.arg(name);
-            });
-        }
-        let answer = self.data.run(partition, "MGET", &cmd).await.map_err(Fault::of_read)?;
-        let Value::Array(list) = answer else { return Err(reply::odd("MGET").of_read()) };
-        if list.len() != 2 * keys.len() {
-            return Err(reply::odd("MGET").of_read());
-        }
-        let mut items = Vec::with_capacity(keys.len());
-        let mut list = list.into_iter();
-        while let (Some(record), Some(stamp)) = (list.next(), list.next()) {
-            let stamp = reply::bytes(stamp).and_then(|bytes| reply::stamp(&bytes));
-            items.push(ReadItem { record: reply::bytes(record), stamp });
-        }
+        let answer = self.data.run(partition, "MGET", &self.mget(partition, keys)).await;
+        let items = items_of(answer.map_err(Fault::of_read)?, keys.len()).map_err(Fault::of_read)?;
         // After the answer: the connection it came through was opened with a hello, and that is noted by now.
         Ok(ReadAnswer { epoch: self.dialer.epoch(partition), items })
+    }
+
+    async fn read_replica(
+        &self,
+        partition: Partition,
+        keys: &[Key],
+    ) -> Result<Option<ReadAnswer>, StoreError> {
+        let Some(replicas) = self.replicas.as_ref().filter(|_| !keys.is_empty()) else { return Ok(None) };
+        let answer = replicas.read(&self.control, partition, &self.mget(partition, keys)).await;
+        let Some(answer) = answer else { return Ok(None) };
+        let items = items_of(answer, keys.len()).map_err(Fault::of_read)?;
+        Ok(Some(ReadAnswer { epoch: self.dialer.epoch(partition), items }))
     }
 
     async fn lease(&self, key: &Key, ask: LeaseAsk) -> Result<LeaseAnswer, StoreError> {
@@ -443,6 +455,21 @@ impl Store for RedisStore {
 /// Redis counts in whole milliseconds, and none would be an error.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 45)
+}
+
+/// What [`RedisStore::mget`] got, for so many keys.
+fn items_of(answer: Value, keys: usize) -> Result<Vec<ReadItem>, Fault> {
+    let Value::Array(list) = answer else { return Err(reply::odd("MGET")) };
+    if list.len() != 2 * keys {
+        return Err(reply::odd("MGET"));
+    }
+    let mut items = Vec::with_capacity(keys);
+    let mut list = list.into_iter();
+    while let (Some(record), Some(stamp)) = (list.next(), list.next()) {
+        let stamp = reply::bytes(stamp).and_then(|bytes| reply::stamp(&bytes));
+        items.push(ReadItem { record: reply::bytes(record), stamp });
+    }
+    Ok(items)
 }
 
 fn lease_answer(answer: Value) -> Result<LeaseAnswer, Fault> {

@@ -7,7 +7,8 @@ mod support;
 use cache_bus::{Missed, Transport};
 use cache_events::{Key, Position};
 use cache_l2::{Invalidation, Lease, Store, StoreError};
-use cache_testkit::{RedisReplicated, RedisServer, RedisServerOptions, Reply};
+use cache_redis::{RedisConfig, RedisStore};
+use cache_testkit::{RedisCluster, RedisReplicated, RedisSentinels, RedisServer, RedisServerOptions, Reply};
 use support::*;
 
 /// A field of the meta.
@@ -145,4 +146,84 @@ async fn of_two_masters_the_one_without_replicas_fences_itself() {
         );
     }
     assert!(transport.sync(P0, &node("a"), at, 10).await.is_err());
+}
+
+/// A store that may read replicas, with a limit that a test can wait for.
+fn reading(url: &str) -> RedisStore {
+    let operation_timeout = std::time::Duration::from_millis(300);
+    RedisStore::new(RedisConfig { replica_reads: true, operation_timeout, ..config_of(url) }).unwrap()
+}
+
+/// What a replica has of a key; an error if none answers.
+async fn at_a_replica(store: &RedisStore, key: &Key) -> Result<Option<u64>, &'static str> {
+    let partition = key.partition(store.partitions());
+    let answer = store.read_replica(partition, std::slice::from_ref(key)).await.unwrap();
+    Ok(answer.ok_or("no replica answers")?.items[0].record.as_deref().map(version))
+}
+
+/// The version in the header of a record of [`record`].
+fn version(record: &[u8]) -> u64 {
+    let at = cache_l2::VERSION_OFFSET;
+    u64::from_be_bytes(record[at..at + 8].try_into().unwrap())
+}
+
+async fn has(store: &RedisStore, key: &Key, version: u64) {
+    eventually(async || match at_a_replica(store, key).await {
+        Ok(Some(found)) if found == version => Ok(()),
+        other => Err(other),
+    })
+    .await;
+}
+
+fn reads_of(server: &RedisServer) -> bool {
+    server.command(&["INFO", "commandstats"]).text().contains("cmdstat_mget")
+}
+
+#[tokio::test]
+async fn a_replica_answers_reads_to_which_any_age_will_do() {
+    let mut deployment = RedisReplicated::start(1);
+    let (store, plain) = (reading(&deployment.master.url()), store(&deployment.master));
+    let key = key("k");
+    put(&plain, &key, 1).await.unwrap();
+    has(&store, &key, 1).await;
+    assert!(reads_of(&deployment.replicas[0]) && !reads_of(&deployment.master));
+    assert!(plain.read_replica(P0, &[key.clone()]).await.unwrap().is_none(), "it was not asked for");
+    // Cut off from its master it goes on with what it has.
+    deployment.replicas[0].command(&["REPLICAOF", "127.0.0.1", "1"]);
+    put(&plain, &key, 2).await.unwrap();
+    assert_eq!(at_a_replica(&store, &key).await, Ok(Some(1)));
+    let at_master = plain.read(P0, &[key.clone()]).await.unwrap().items[0].record.clone().unwrap();
+    assert_eq!(version(&at_master), 2);
+    // And also while the master is away.
+    deployment.master.kill();
+    assert_eq!(at_a_replica(&store, &key).await, Ok(Some(1)));
+    deployment.replicas[0].pause();
+    assert!(at_a_replica(&store, &key).await.is_err(), "it does not answer");
+    deployment.replicas[0].resume();
+    has(&store, &key, 1).await;
+}
+
+#[tokio::test]
+async fn replicas_answer_under_sentinel_and_in_a_cluster() {
+    let sentinels = RedisSentinels::start(&["one"]);
+    let store = reading(&sentinels.url());
+    let key = key("k");
+    put(&store, &key, 1).await.unwrap();
+    has(&store, &key, 1).await;
+    assert!(reads_of(&sentinels.shards[0].servers[1]));
+
+    let cluster = RedisCluster::start();
+    let store = reading(&cluster.url());
+    for number in 0..20 {
+        let key = self::key(&format!("k-{number}"));
+        eventually(async || {
+            let record = record(Position::ZERO, 1, "value");
+            store.put_versioned(&key, cache_events::Version(1), record, LONG, append("put")).await
+        })
+        .await;
+        has(&store, &key, 1).await;
+    }
+    // One replica of each master that has some of them; no master.
+    assert!(cluster.nodes[..3].iter().all(|master| !reads_of(master)));
+    assert!(cluster.nodes[3..].iter().all(reads_of));
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use cache_bus::{Hint, HintStream, Missed, Transport};
 use cache_events::{Partition, Position};
 use cache_l2::{Invalidation, Lease, Store, StoreError};
-use cache_redis::{RedisConfig, RedisStore, RedisTransport};
+use cache_redis::{Pem, RedisConfig, RedisStore, RedisTransport, TlsConfig};
 use cache_testkit::RedisSentinels;
 use support::*;
 
@@ -189,4 +189,34 @@ async fn another_list_of_masters_is_fenced_off() {
     sentinel.masters.pop();
     let error = RedisStore::new(other).unwrap().ready().await.unwrap_err();
     assert!(matches!(&error, StoreError::Fenced { message } if message.contains("one,two")), "{error}");
+}
+
+#[tokio::test]
+async fn sentinels_and_masters_are_spoken_to_with_certificates_of_both_sides() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = certificates(folder.path());
+    let mut deployment = RedisSentinels::start_tls(&["one", "two"], &files);
+    assert!(deployment.url().starts_with("rediss-sentinel://"));
+    let [cert, key, ca] = files.map(Pem::File);
+    let tls = TlsConfig { ca: Some(ca), client: Some((cert, key)), ..Default::default() };
+    let with = |tls: TlsConfig| RedisConfig { tls: Some(tls), ..brisk(&deployment) };
+    let store = RedisStore::new(with(tls.clone())).unwrap();
+    let transport = RedisTransport::new(with(tls.clone())).unwrap();
+    store.ready().await.unwrap();
+    let mut hints = transport.subscribe().await.unwrap();
+    for partition in partitions() {
+        let at = event_in(&store, partition).await.unwrap();
+        assert_eq!(heard(&mut *hints, partition).await, at);
+    }
+    let nameless = RedisStore::new(with(TlsConfig { client: None, ..tls.clone() })).unwrap();
+    assert!(matches!(nameless.ready().await, Err(StoreError::Unavailable { .. })));
+    // Anybody's certificate will not do: that of an authority that is not known here.
+    let stranger = RedisStore::new(with(TlsConfig { ca: None, ..tls })).unwrap();
+    assert!(matches!(stranger.ready().await, Err(StoreError::Unavailable { .. })));
+    // The successor of a master is found at the port that speaks TLS.
+    let killed = deployment.kill_master(0);
+    deployment.wait_for_failover(0, killed);
+    for partition in partitions() {
+        eventually(async || event_in(&store, partition).await).await;
+    }
 }

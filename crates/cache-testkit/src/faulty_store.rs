@@ -108,6 +108,14 @@ impl Store for FaultyStore {
         Ok(answer)
     }
 
+    async fn read_replica(
+        &self,
+        partition: Partition,
+        keys: &[Key],
+    ) -> Result<Option<ReadAnswer>, StoreError> {
+        self.pass(self.inner.read_replica(partition, keys)).await
+    }
+
     async fn lease(&self, key: &Key, ask: LeaseAsk) -> Result<LeaseAnswer, StoreError> {
         self.pass(self.inner.lease(key, ask)).await
     }

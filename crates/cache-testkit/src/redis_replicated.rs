@@ -53,7 +53,7 @@ impl RedisReplicated {
 
 /// Makes a server the replica of another, and waits until it has the data.
 pub(crate) fn follow(server: &RedisServer, master: &RedisServer) {
-    server.command(&["REPLICAOF", "127.0.0.1", &master.addr().port().to_string()]);
+    server.command(&["REPLICAOF", "127.0.0.1", &master.told_addr().port().to_string()]);
     until("a replica has the data of its master", || {
         server.info("replication", "master_link_status") == "up"
     });

@@ -1,6 +1,7 @@
 //! Several masters with replicas, watched over by Sentinels.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use crate::redis_replicated::{REPLICATING, follow};
 use crate::redis_server::{RedisServer, RedisServerOptions, free_ports};
@@ -42,7 +43,20 @@ impl RedisSentinels {
     /// # Panics
     /// As [`RedisServer::start`].
     pub fn start_with(names: &[&str], args: &[&str]) -> Self {
-        let deployment = start(|| Self::try_start(names, args));
+        Self::start_as(names, args, None)
+    }
+
+    /// Starts masters that speak TLS to each other, to Sentinels and to clients, as Sentinels do, and all demand certificates;
+    /// with these PEM files: certificate, key, CA. The plain ports are for [`RedisServer::command`].
+    ///
+    /// # Panics
+    /// As [`RedisServer::start`].
+    pub fn start_tls(names: &[&str], files: &[PathBuf; 3]) -> Self {
+        Self::start_as(names, &["--tls-replication", "yes", "--tls-auth-clients", "yes"], Some(files))
+    }
+
+    fn start_as(names: &[&str], args: &[&str], tls: Option<&[PathBuf; 3]>) -> Self {
+        let deployment = start(|| Self::try_start(names, args, tls));
         until("every Sentinel knows all", || {
             deployment.sentinels.iter().all(|sentinel| {
                 deployment.shards.iter().all(|shard| {
@@ -57,36 +71,44 @@ impl RedisSentinels {
         deployment
     }
 
-    fn try_start(names: &[&str], args: &[&str]) -> Result<Self, String> {
+    fn try_start(names: &[&str], args: &[&str], tls: Option<&[PathBuf; 3]>) -> Result<Self, String> {
         let mut shards = Vec::new();
         for name in names {
             let args = REPLICATING.iter().chain(args).map(|arg| (*arg).to_owned()).collect();
-            let options = RedisServerOptions { args, ..Default::default() };
+            let options = RedisServerOptions { args, tls: tls.cloned(), ..Default::default() };
             let master = RedisServer::start_with(options.clone());
             let replica = RedisServer::start_with(options);
             follow(&replica, &master);
             shards.push(Shard { name: (*name).to_owned(), servers: vec![master, replica] });
         }
-        let ports = free_ports(SENTINELS);
+        let ports = free_ports(2 * SENTINELS);
+        let (ports, tls_ports) = ports.split_at(SENTINELS);
+        let told_ports = if tls.is_some() { tls_ports } else { ports };
         let id = |number: usize| format!("{:040x}", 0xfeed + number);
         let sentinels = (0..SENTINELS).map(|own| {
             let mut file = format!("sentinel myid {}\n", id(own));
             for shard in &shards {
-                let (name, port) = (&shard.name, shard.servers[0].addr().port());
+                let (name, port) = (&shard.name, shard.servers[0].told_addr().port());
                 // Writing to a String does not fail.
                 let _ = writeln!(file, "sentinel monitor {name} 127.0.0.1 {port} 2");
                 let _ = writeln!(file, "sentinel down-after-milliseconds {name} 500");
                 let _ = writeln!(file, "sentinel failover-timeout {name} 3000");
                 for other in (0..SENTINELS).filter(|&other| other != own) {
-                    let (port, id) = (ports[other], id(other));
+                    let (port, id) = (told_ports[other], id(other));
                     let _ = writeln!(file, "sentinel known-sentinel {name} 127.0.0.1 {port} {id}");
                 }
             }
             let files = vec![("sentinel.conf".to_owned(), file)];
-            let port = Some(ports[own]);
+            let args: &[&str] = match tls {
+                Some(_) => &["--tls-replication", "yes", "--tls-auth-clients", "yes"],
+                None => &[],
+            };
             RedisServer::try_start_with(RedisServerOptions {
+                args: args.iter().map(|arg| (*arg).to_owned()).collect(),
                 files,
-                port,
+                port: Some(ports[own]),
+                tls: tls.cloned(),
+                tls_port: Some(tls_ports[own]),
                 sentinel: true,
                 ..Default::default()
             })
@@ -94,19 +116,20 @@ impl RedisSentinels {
         Ok(Self { sentinels: sentinels.collect::<Result<_, _>>()?, shards })
     }
 
-    /// `redis-sentinel://` URL of all Sentinels and all masters.
+    /// `redis-sentinel://` (or `rediss-sentinel://`) URL of all Sentinels and all masters.
     pub fn url(&self) -> String {
         let join = |all: Vec<String>| all.join(",");
-        let sentinels = join(self.sentinels.iter().map(|server| server.addr().to_string()).collect());
+        let scheme = if self.sentinels[0].tls_addr().is_some() { "rediss" } else { "redis" };
+        let sentinels = join(self.sentinels.iter().map(|server| server.told_addr().to_string()).collect());
         let masters = join(self.shards.iter().map(|shard| shard.name.clone()).collect());
-        format!("redis-sentinel://{sentinels}/{masters}")
+        format!("{scheme}-sentinel://{sentinels}/{masters}")
     }
 
     /// Which server of a shard most Sentinels take for its master.
     pub fn master_of(&self, shard: usize) -> usize {
         let Shard { name, servers } = &self.shards[shard];
         let told = |server: &RedisServer| {
-            let port = server.addr().port().to_string();
+            let port = server.told_addr().port().to_string();
             let says = |sentinel: &&RedisServer| {
                 let asked = sentinel.try_command(&[b"SENTINEL", b"get-master-addr-by-name", name.as_bytes()]);
                 matches!(asked, Ok(Reply::List(pair)) if pair.get(1).is_some_and(|told| told.text() == port))

@@ -111,6 +111,11 @@ impl RedisServer {
         self.tls_port.map(|port| (Ipv4Addr::LOCALHOST, port).into())
     }
 
+    /// Where others are to find it: with TLS where it speaks that.
+    pub(crate) fn told_addr(&self) -> SocketAddr {
+        self.tls_addr().unwrap_or_else(|| self.addr())
+    }
+
     /// `redis://` URL, with the password.
     pub fn url(&self) -> String {
         match &self.options.password {

@@ -30,8 +30,9 @@ pub enum Freshness {
     /// namespace [permits](crate::NamespaceSettings::degraded).
     #[default]
     Bounded,
-    /// Whatever is in memory and has not expired, flagged as stale where it is beyond the bound. Critical namespaces do not
-    /// go beyond theirs for this either.
+    /// Whatever is in memory and has not expired, flagged as stale where it is beyond the bound; where the store may be read
+    /// at replicas, whatever one of these has, flagged as stale and kept nowhere. Critical namespaces do not go beyond
+    /// their bound for this either.
     Any,
     /// No change is missing that was acknowledged longer ago than this (in a namespace that lives by TTL alone: the value
     /// was read from the source no longer ago than this). The clock of reads adds up to 10 ms. Answers beyond the bound of
@@ -206,6 +207,9 @@ impl<V: Cacheable> Space<V> {
         if let Some(answer) = self.resident_since(core, key, options, Some(asked)) {
             return Some(answer);
         }
+        if let Some(answer) = self.find_at_a_replica(core, key, options).await {
+            return Some(answer);
+        }
         let proven = self.proven(core, key);
         let found = self.find_in_l2(core, key, options).await?;
         let answer = self.answer(core, proven, found);
@@ -227,7 +231,10 @@ impl<V: Cacheable> Space<V> {
         if !self.proven_enough(core, key, &options.freshness, asked).await {
             return Err(false);
         }
-        self.resident_since(core, key, options, Some(asked)).ok_or(true)
+        if let Some(answer) = self.resident_since(core, key, options, Some(asked)) {
+            return Ok(answer);
+        }
+        self.find_at_a_replica(core, key, options).await.ok_or(true)
     }
 }
 

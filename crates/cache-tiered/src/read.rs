@@ -11,6 +11,7 @@ use crate::audit::Look;
 use crate::core::Core;
 use crate::error::ReadError;
 use crate::flight::Role;
+use crate::freshness::Freshness;
 use crate::settings::Degraded;
 use crate::space::{Cacheable, Found, Space};
 use crate::stats::{count, stopwatch};
@@ -171,6 +172,27 @@ impl<V: Cacheable> Space<V> {
                 }
             }
         }
+    }
+
+    /// What a replica has, for a read to which any age will do: flagged as stale, since nothing proves it, and kept nowhere.
+    pub(crate) async fn find_at_a_replica(
+        &self,
+        core: &Core,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Option<Answer<V>> {
+        let tiers = options.tiers.unwrap_or(self.settings.tiers);
+        if options.freshness != Freshness::Any || self.settings.critical || !tiers.l2() {
+            return None;
+        }
+        let partition = self.partition(key);
+        let answer = core.store.read_replica(partition, std::slice::from_ref(key)).await;
+        let item = answer.ok()??.items.pop()?;
+        let (live, now) = (core.view.epoch(partition), core.clock.now());
+        let found = self.judge(key, &item.record?, live, item.stamp, core.server_now(), now)?;
+        count(&self.counters.l2_hits);
+        count(&self.counters.stale_served);
+        Some(Answer { lag_ms: u64::MAX, stale: true, ..self.answer(core, 0, found) })
     }
 
     /// One round trip for keys of one partition; what cannot be taken is `None`.

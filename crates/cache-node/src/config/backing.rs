@@ -37,6 +37,7 @@ pub(super) fn backing(check: &mut Check<'_>, tls: bool) -> Backing {
     let tls = tls_of(check, tls);
     let connections = check.read("redis.max_connections", whole(CONNECTIONS_LEAST, 1_000));
     let partitions = check.read("redis.partitions", whole(1, 1024));
+    let replica_reads = check.switch("redis.replica_reads");
     let prefix = check.get("redis.prefix", String::new(), label);
     let operation_timeout =
         check.get("redis.operation_timeout", MINUTE, duration(Duration::from_millis(1), MINUTE));
@@ -71,6 +72,7 @@ pub(super) fn backing(check: &mut Check<'_>, tls: bool) -> Backing {
         config.partitions = partitions as u32;
     }
     config.prefix = prefix;
+    config.replica_reads = replica_reads;
     config.operation_timeout = operation_timeout;
     if let Some(connections) = connections {
         let rest = connections as u32 - (2 * config.control_connections + 1);

@@ -42,6 +42,8 @@ pub struct NodeConfig {
     pub public_channel: bool,
     /// Share of the keys that the auditor watches, 0 to 1; 0 = there is no auditor.
     pub audit_rate: f64,
+    /// Refuse to start where a master of Redis goes on alone when it is cut off from its replicas.
+    pub require_min_replicas: bool,
     /// Ask Redis for its own figures.
     pub enable_metrics: bool,
     /// How often the node looks at its own health; `None` = only when asked.
@@ -168,6 +170,7 @@ fn assemble(check: &mut Check<'_>, raw: &Raw) -> NodeConfig {
             duration(Duration::from_millis(10), MINUTE),
         ),
         public_channel,
+        require_min_replicas: check.switch("redis.require_min_replicas"),
         audit_rate: check.get("cache.audit_rate", 0.0, share),
         enable_metrics: check.switch("cache.enable_metrics"),
         health_check_every: checks.then_some(interval),

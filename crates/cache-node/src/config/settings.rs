@@ -50,6 +50,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("redis.server_name", None),
     plain("redis.sentinel_username", None),
     secret("redis.sentinel_password", "REDIS_SENTINEL_PASSWORD"),
+    // Whether replicas answer reads to which any age will do.
+    plain("redis.replica_reads", Some("false")),
+    // Whether the node refuses to start where a master may go on alone, cut off from its replicas.
+    plain("redis.require_min_replicas", Some("false")),
     // The same on all nodes; unset: 1 for one master, 32 for several and for a Cluster.
     plain("redis.partitions", None),
     // Entries in L1, for each cache type: the byte budgets of the types are what bounds the whole.

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use cache_faults::apart::be_node;
 use cache_faults::mutation::{guards_can_be_taken_out, without};
-use cache_faults::report::HEAD;
-use cache_faults::rows;
+use cache_faults::report::{HEAD, Outcome};
+use cache_faults::rows::{self, Row};
 use cache_faults::storm::{MARGIN, now};
 use clap::Parser;
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 
 /// Runs the fault matrix over real Redis servers (redis-server must be installed).
 #[derive(Debug, Parser)]
@@ -59,7 +62,7 @@ fn main() -> anyhow::Result<ExitCode> {
         runtime.shutdown_background();
         return Ok(ExitCode::SUCCESS);
     }
-    let chosen = |row: &rows::Row| {
+    let chosen = |row: &Row| {
         (!arguments.short || row.short)
             && arguments
                 .only
@@ -70,7 +73,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Some(seconds) => rows::chaos(Duration::from_secs(seconds)),
         None => rows::all(),
     };
-    let rows: Vec<_> = all.into_iter().filter(chosen).collect();
+    let rows: Vec<_> = all.into_iter().filter(chosen).map(Arc::new).collect();
     anyhow::ensure!(!rows.is_empty(), "no row is called so; without --only all of them run");
     if !arguments.json {
         println!("{HEAD}");
@@ -79,7 +82,7 @@ fn main() -> anyhow::Result<ExitCode> {
     for (place, row) in rows.iter().enumerate() {
         eprintln!("{}/{}: {}", place + 1, rows.len(), row.fault);
         let began = now();
-        let mut outcome = runtime.block_on(row.run(arguments.seed));
+        let mut outcome = run(&runtime, row, arguments.seed);
         eprintln!("  {:>5.1} s  over", began.elapsed().as_secs_f32());
         if let Some(mutation) = row.control.filter(|_| arguments.controls) {
             outcome.control_found = Some(control(&row.fault, mutation, arguments.seed)?);
@@ -109,6 +112,20 @@ fn main() -> anyhow::Result<ExitCode> {
     let held = outcomes.iter().filter(|outcome| outcome.ok && outcome.control_found != Some(false)).count();
     eprintln!("{held} of {} rows hold", outcomes.len());
     Ok(if held == outcomes.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs a row. If it panics, that is its outcome, and the others run all the same.
+fn run(runtime: &Runtime, row: &Arc<Row>, seed: u64) -> Outcome {
+    runtime.block_on(async {
+        let mut running = JoinSet::new();
+        let ran = row.clone();
+        running.spawn(async move { ran.run(seed).await });
+        match running.join_next().await {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(panicked)) => row.broken(&panicked.to_string()),
+            None => row.broken("it did not run"),
+        }
+    })
 }
 
 /// Whether readers see stale values once the guard is gone. A run that fails in another way has found nothing.

@@ -177,23 +177,33 @@ impl Row {
                 chaos.result
             }
         };
-        let mut outcome = Outcome {
-            fault: self.fault.clone(),
-            topology,
-            ok: true,
-            worst_staleness_ms: seen.worst_ms,
-            bound_ms: self.bound.as_millis() as u64,
-            reads: seen.reads,
-            control_found: None,
-            why: result.err().map(|error| format!("{error:#}")),
-            figures,
-            seen,
-        };
+        let why = result.err().map(|error| format!("{error:#}"));
+        let mut outcome = Outcome { topology, figures, ..self.outcome(seen, why) };
         if outcome.why.is_none() && outcome.is_stale() {
             outcome.why = Some("a read was staler than the bound".to_owned());
         }
         outcome.ok = outcome.why.is_none();
         outcome
+    }
+
+    /// The outcome of a run that came to no end.
+    pub fn broken(&self, why: &str) -> Outcome {
+        self.outcome(Seen::default(), Some(why.to_owned()))
+    }
+
+    fn outcome(&self, seen: Seen, why: Option<String>) -> Outcome {
+        Outcome {
+            fault: self.fault.clone(),
+            topology: "",
+            ok: why.is_none(),
+            worst_staleness_ms: seen.worst_ms,
+            bound_ms: self.bound.as_millis() as u64,
+            reads: seen.reads,
+            control_found: None,
+            why,
+            figures: Vec::new(),
+            seen,
+        }
     }
 }
 

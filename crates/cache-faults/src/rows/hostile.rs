@@ -11,7 +11,8 @@ pub(super) async fn records(field: &mut Field) -> anyhow::Result<()> {
         for i, key in ipairs(keys) do
           local bytes = redis.call('GET', key)
           local kind = i % 4
-          if not bytes then bytes = '' end
+          -- One that has just expired.
+          if not bytes or bytes == '' then bytes = 'x' end
           if kind == 0 then bytes = 'nonsense'
           elseif kind == 1 then bytes = bytes:sub(1, math.floor(#bytes / 2))
           elseif kind == 2 then bytes = redis.call('GET', keys[1]) or 'x'

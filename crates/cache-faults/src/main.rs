@@ -84,6 +84,7 @@ fn main() -> anyhow::Result<ExitCode> {
         let began = now();
         let mut outcome = run(&runtime, row, arguments.seed);
         eprintln!("  {:>5.1} s  over", began.elapsed().as_secs_f32());
+        outcome.figures().for_each(|figure| eprintln!("{figure}"));
         if let Some(mutation) = row.control.filter(|_| arguments.controls) {
             outcome.control_found = Some(control(&row.fault, mutation, arguments.seed)?);
         }
@@ -97,17 +98,9 @@ fn main() -> anyhow::Result<ExitCode> {
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&outcomes)?);
     }
-    let figures: Vec<String> = outcomes
-        .iter()
-        .flat_map(|outcome| {
-            outcome.figures.iter().map(move |figure| format!("- {}: {figure}", outcome.fault))
-        })
-        .collect();
-    // Beside the array there is nothing on the standard output.
-    match (arguments.json, figures.is_empty()) {
-        (_, true) => {}
-        (true, _) => eprintln!("{}", figures.join("\n")),
-        (false, _) => println!("\n{}", figures.join("\n")),
+    if !arguments.json {
+        println!();
+        outcomes.iter().flat_map(Outcome::figures).for_each(|figure| println!("{figure}"));
     }
     let held = outcomes.iter().filter(|outcome| outcome.ok && outcome.control_found != Some(false)).count();
     eprintln!("{held} of {} rows hold", outcomes.len());

@@ -44,6 +44,11 @@ impl Outcome {
         self.worst_staleness_ms > self.bound_ms + MARGIN.as_millis() as u64
     }
 
+    /// What was measured besides, as lines of a list.
+    pub fn figures(&self) -> impl Iterator<Item = String> {
+        self.figures.iter().map(|figure| format!("- {}: {figure}", self.fault))
+    }
+
     /// The row as a line of a table.
     pub fn line(&self) -> String {
         let control = match self.control_found {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use cache_events::{EventKind, Key, Pattern, Scope, Version};
+use cache_events::{EventKind, Key, Pattern, Scope, Version, WriteToken};
 use cache_tiered::{
-    Answer, EventDraft, Loaded, PutOutcome, TieredCache, TypedCache, WriteError, WriteOptions,
+    Acknowledge, Answer, EventDraft, Freshness, Loaded, PutOutcome, ReadOptions, TieredCache, TypedCache,
+    WriteError, WriteOptions,
 };
 
 use crate::desk::Published;
@@ -12,6 +13,7 @@ use crate::judge::Read;
 use crate::life::KIND;
 use crate::source::{Style, TAGS, Value, namespace, tag};
 use crate::time::pass;
+use crate::wish::Wish;
 use crate::world::World;
 
 /// One client, with the node that it uses now.
@@ -46,7 +48,9 @@ pub(crate) async fn read_everything(world: &Arc<World>, node: usize) {
     let client = Client { world: world.clone(), node, life, cache };
     for row in 0..world.judge.source.rows.len() {
         let now = client.world.judge.source.read(row);
-        let answered = client.load(row, 1, 1).await;
+        // Proof is to be had now, for whoever asks.
+        let wish = if row % 5 == 0 { Wish::of(Freshness::Latest) } else { Wish::usual() };
+        let answered = client.load(row, &wish, 1, 1).await;
         if answered
             .as_ref()
             .and_then(|answer| answer.value.as_ref())
@@ -85,25 +89,27 @@ impl Client {
     async fn read(&self, rng: &mut fastrand::Rng) {
         let world = &self.world;
         let rows = &world.judge.source.rows;
-        let row = any_row(rows.len(), rng);
+        let (row, wish) = Wish::any(any_row(rows.len(), rng), &world.desk, rng);
         let Some(space) = self.space(row) else { return };
         let key = &world.judge.source.rows[row].key;
         let began = world.now();
+        let usual = Wish::usual();
         match rng.u32(0..100) {
             0..60 => {
                 let (usual, slow) = world.plan.load_ms;
                 let most = if rng.u32(0..8) == 0 { slow } else { usual };
                 let (before, after) = (rng.u64(0..=most / 2), rng.u64(0..=most));
-                let _ = self.load(row, before, after).await;
+                let _ = self.load(row, &wish, before, after).await;
             }
             60..80 => {
-                if let Ok(Some(answer)) = space.get(key).await {
-                    self.judge(row, began, &answer);
+                let options = ReadOptions { freshness: wish.freshness.clone(), ..ReadOptions::default() };
+                if let Ok(Some(answer)) = space.get_with(key, &options).await {
+                    self.judge(row, began, &wish, &answer);
                 }
             }
             80..92 => {
                 if let Some(answer) = space.resident(key) {
-                    self.judge(row, began, &answer);
+                    self.judge(row, began, &usual, &answer);
                 }
             }
             _ => {
@@ -114,7 +120,7 @@ impl Client {
                 for (row, answer) in asked.into_iter().zip(answers) {
                     if let Some(answer) = answer {
                         // Some were answered at once, and say how old they were then.
-                        self.judge_as_of(row, began, began, &answer);
+                        self.judge_as_of(row, began, began, &usual, &answer);
                     }
                 }
             }
@@ -122,12 +128,13 @@ impl Client {
     }
 
     /// Reads through all tiers. A load looks at the source after `before` and answers `after` that.
-    async fn load(&self, row: usize, before: u64, after: u64) -> Option<Answer<Value>> {
+    async fn load(&self, row: usize, wish: &Wish, before: u64, after: u64) -> Option<Answer<Value>> {
         let space = self.space(row)?;
         let (world, node, life) = (self.world.clone(), self.node, self.life);
         let key = &self.world.judge.source.rows[row].key;
         let began = self.world.now();
-        let answer = space.get_or_load(key, move || async move {
+        let options = ReadOptions { freshness: wish.freshness.clone(), ..ReadOptions::default() };
+        let answer = space.get_or_load_with(key, &options, move || async move {
             pass(before).await;
             world.nodes[node].gate().await;
             let version = world.judge.source.read(row);
@@ -143,7 +150,7 @@ impl Client {
         let answer = answer.await;
         match answer {
             Ok(answer) => {
-                self.judge(row, began, &answer);
+                self.judge(row, began, wish, &answer);
                 Some(answer)
             }
             Err(error) => {
@@ -153,11 +160,11 @@ impl Client {
         }
     }
 
-    fn judge(&self, row: usize, began: u64, answer: &Answer<Value>) {
-        self.judge_as_of(row, began, self.world.now(), answer);
+    fn judge(&self, row: usize, began: u64, wish: &Wish, answer: &Answer<Value>) {
+        self.judge_as_of(row, began, self.world.now(), wish, answer);
     }
 
-    fn judge_as_of(&self, row: usize, began: u64, answered: u64, answer: &Answer<Value>) {
+    fn judge_as_of(&self, row: usize, began: u64, answered: u64, wish: &Wish, answer: &Answer<Value>) {
         let world = &self.world;
         if self.died() {
             return;
@@ -166,12 +173,13 @@ impl Client {
             let (key, value) = (&world.judge.source.rows[row].key, &answer.value);
             let (tier, lag, stale) = (answer.tier.as_str(), answer.lag_ms, answer.stale);
             format!(
-                "{} reads {key} from {tier}: {value:?} of {}, lag {lag}, stale {stale}",
+                "{} reads {key} ({}) from {tier}: {value:?} of {}, lag {lag}, stale {stale}",
                 self.name(),
+                wish.freshness,
                 answer.position
             )
         });
-        world.judge.read(&Read { node: self.name(), row, began, answered }, answer);
+        world.judge.read(&Read { node: self.name(), row, began, answered, wish }, answer);
     }
 
     async fn write(&self, rng: &mut fastrand::Rng) {
@@ -196,16 +204,19 @@ impl Client {
         let of = &world.judge.source.rows[row];
         let (began, changed) = (world.now(), world.judge.source.write(&[row]));
         let version = changed[0].1;
+        let level = any_level(rng);
         let done = if rng.u32(0..5) == 0 {
             self.note_write(|| format!("invalidates {} at {version:?}", of.key));
-            space.invalidate(&of.key, "sim").await.map(drop)
+            let draft = EventDraft::new(EventKind::MANUAL_INVALIDATION, of.key.resource());
+            self.cache.publish(draft.touching(Scope::Key(of.key.clone())).acknowledge(level)).await
         } else {
             self.note_write(|| format!("puts {} at {version:?}", of.key));
-            let options = WriteOptions { tags: vec![of.tag.clone()], ..WriteOptions::default() };
-            space.put_with(&of.key, Some(Value { version: version.0 }), &options).await.map(drop)
+            let options = self.options(row, level);
+            space.put_with(&of.key, Some(Value { version: version.0 }), &options).await
         };
+        let done = done.map(|written| Some(written.token));
         let acked = done.is_ok() && !self.died();
-        self.written(done, began, &changed, || Scope::Key(of.key.clone()));
+        self.written(done, began, &changed, level, || Scope::Key(of.key.clone()));
         if !acked {
             // What was sent may still arrive; only then is it the next one's turn.
             pass(1_000).await;
@@ -219,21 +230,39 @@ impl Client {
         if rng.u32(0..4) == 0 {
             // A refresh: the source does not change.
             self.note_write(|| format!("refreshes {}", of.key));
-            let done = space.invalidate(&of.key, "refresh").await.map(drop);
-            return self.written(done, world.now(), &[], || Scope::Key(of.key.clone()));
+            let done = space.invalidate(&of.key, "refresh").await.map(|_| None);
+            return self.written(done, world.now(), &[], Acknowledge::Master, || Scope::Key(of.key.clone()));
+        }
+        let takes_turns = world.plan.evict_every_ms > 0;
+        if takes_turns && !world.desk.take_turn(row) {
+            return;
         }
         let (began, changed) = (world.now(), world.judge.source.write(&[row]));
         let version = changed[0].1;
-        pass(rng.u64(0..30)).await;
+        let most = if rng.bool() { 30 } else { 300 };
+        pass(rng.u64(0..most)).await;
         world.nodes[self.node].gate().await;
         self.note_write(|| format!("puts {} at {version:?} if that is new", of.key));
-        let options = WriteOptions { tags: vec![of.tag.clone()], ..WriteOptions::default() };
-        let done = space.put_versioned(&of.key, version, Value { version: version.0 }, &options).await;
+        let (level, value) = (any_level(rng), Value { version: version.0 });
+        let done = space.put_versioned(&of.key, version, value, &self.options(row, level)).await;
         self.note_write(|| format!("has put {}: {done:?}", of.key));
         let done = done.map(|outcome| match outcome {
-            PutOutcome::Stored(_) | PutOutcome::Outdated => {}
+            PutOutcome::Stored(written) => Some(written.token),
+            PutOutcome::Outdated => None,
         });
-        self.written(done, began, &changed, || Scope::Key(of.key.clone()));
+        let acked = done.is_ok() && !self.died();
+        self.written(done, began, &changed, level, || Scope::Key(of.key.clone()));
+        if takes_turns {
+            if !acked {
+                pass(1_000).await;
+            }
+            world.desk.end_turn(row);
+        }
+    }
+
+    fn options(&self, row: usize, acknowledge: Acknowledge) -> WriteOptions {
+        let tags = vec![self.world.judge.source.rows[row].tag.clone()];
+        WriteOptions { tags, acknowledge, ..WriteOptions::default() }
     }
 
     async fn invalidate(&self, scope: Scope, publishes: bool, rng: &mut fastrand::Rng) {
@@ -250,21 +279,22 @@ impl Client {
         let began = world.now();
         let kind = if publishes { EventKind::new(KIND) } else { EventKind::MANUAL_INVALIDATION };
         let id = format!("{}.{}.{began}", self.node, rng.u32(..));
-        let mut draft = EventDraft::new(kind, id.clone());
+        let level = any_level(rng);
+        let mut draft = EventDraft::new(kind, id.clone()).acknowledge(level);
         draft.scopes = scopes.clone();
         self.note_write(|| {
             let scopes: Vec<String> = scopes.iter().map(ToString::to_string).collect();
             format!("invalidates {}: {changed:?}", scopes.join(", "))
         });
         let audience = audience(world, self.node);
-        let done = self.cache.publish(draft).await.map(drop);
+        let done = self.cache.publish(draft).await.map(|written| Some(written.token));
         if done.is_ok() && publishes && !self.died() {
             world.desk.published(Published { by: self.node, id, at_ms: began, audience });
         }
         let mut scopes = scopes.into_iter();
         let first = scopes.next().unwrap_or(Scope::All);
         let failed = done.is_err() || self.died();
-        self.written(done, began, &changed, || first);
+        self.written(done, began, &changed, level, || first);
         if failed {
             scopes.for_each(|scope| self.give_up(scope));
         }
@@ -273,18 +303,34 @@ impl Client {
     /// Tells the judge, or notes who goes on trying.
     fn written(
         &self,
-        done: Result<(), WriteError>,
+        done: Result<Option<WriteToken>, WriteError>,
         began: u64,
         changed: &[(usize, Version)],
+        level: Acknowledge,
         scope: impl FnOnce() -> Scope,
     ) {
-        if done.is_ok() && !self.died() {
-            self.note_write(|| format!("has it acknowledged: {changed:?}"));
+        if let Ok(token) = &done
+            && !self.died()
+        {
+            self.note_write(|| format!("has it acknowledged ({level:?}): {changed:?}"));
             self.world.with(|state, now| self.world.judge.acked(changed, began, &state.server, now));
+            if level == Acknowledge::Barrier {
+                self.world.judge.barrier_passed(changed, self.world.now());
+            }
+            self.hand_out(token.as_ref(), changed);
             return;
         }
         self.note_write(|| format!("has no acknowledgement: {done:?}"));
         self.give_up(scope());
+    }
+
+    /// Gives a token to whoever wants to see what was written with it.
+    fn hand_out(&self, token: Option<&WriteToken>, changed: &[(usize, Version)]) {
+        let (Some(token), Some(&(row, version))) = (token, changed.first()) else { return };
+        // The version that a store has lost with its data may come back older: no token answers for that.
+        if self.world.judge.source.rows[row].style != Style::Versioned {
+            self.world.desk.token(row, version, token);
+        }
     }
 
     fn give_up(&self, scope: Scope) {
@@ -313,6 +359,10 @@ fn audience(world: &World, by: usize) -> Vec<(usize, u64)> {
 /// what is lost.
 fn any_row(rows: usize, rng: &mut fastrand::Rng) -> usize {
     if rng.bool() { rng.usize(0..6) * 11 % rows } else { rng.usize(0..rows) }
+}
+
+fn any_level(rng: &mut fastrand::Rng) -> Acknowledge {
+    if rng.u32(0..10) == 0 { Acknowledge::Barrier } else { Acknowledge::Master }
 }
 
 fn any_scope(key: &Key, rng: &mut fastrand::Rng) -> Scope {

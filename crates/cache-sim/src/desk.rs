@@ -1,8 +1,8 @@
 //! Who has written what and waits for whom: keys whose writers take turns, and writes without an acknowledgement.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
-use cache_events::Scope;
+use cache_events::{Scope, Version, WriteToken};
 use parking_lot::Mutex;
 
 /// An event that was published and acknowledged.
@@ -27,7 +27,11 @@ struct Notes {
     /// What only the system of record remembers: their node died.
     orphans: Vec<Scope>,
     published: Vec<Published>,
+    /// Of the last writes: the row, its version, the token.
+    tokens: VecDeque<(usize, Version, WriteToken)>,
 }
+
+const TOKENS_MAX: usize = 6;
 
 impl Desk {
     /// Takes the turn of a row, if nobody has it.
@@ -60,6 +64,22 @@ impl Desk {
 
     pub(crate) fn take_orphans(&self) -> Vec<Scope> {
         std::mem::take(&mut self.0.lock().orphans)
+    }
+
+    /// A write was acknowledged with this token.
+    pub(crate) fn token(&self, row: usize, version: Version, token: &WriteToken) {
+        let mut notes = self.0.lock();
+        notes.tokens.push_back((row, version, token.clone()));
+        if notes.tokens.len() > TOKENS_MAX {
+            notes.tokens.pop_front();
+        }
+    }
+
+    /// The token of one of the last writes, with what it has written.
+    pub(crate) fn any_token(&self, rng: &mut fastrand::Rng) -> Option<(usize, Version, WriteToken)> {
+        let notes = self.0.lock();
+        let last = notes.tokens.len().checked_sub(1)?;
+        notes.tokens.get(rng.usize(0..=last)).cloned()
     }
 
     pub(crate) fn published(&self, published: Published) {

@@ -4,6 +4,9 @@
 //!   before the read began.
 //! - **I1**: no answer is older than what was acknowledged at the instant as of which it claims to be fresh (its lag).
 //!   This is sharper than the bound: freshness is proven anew twice a second.
+//! - **The wish** of a read: `AtMost(d)` and `Latest` as of d ago and of the moment of asking, `AtLeast` of a token shows what
+//!   was written with it.
+//! - **A barrier**: once it is acknowledged, nobody answers with anything older that is not flagged.
 //! - **I2**: no record of the live epoch that a node would take is older than what was acknowledged.
 //! - **Nothing from the future**: no answer is newer than the source.
 //! - **Positions** of a node never go back, and no epoch belongs to two incarnations of the server.
@@ -16,12 +19,13 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 use cache_events::{Group, Key, Partition, Position, Version};
 use cache_l2::{BincodeCodec, RecordFormat, fingerprint};
 use cache_tiered::staleness::StalenessChecker;
-use cache_tiered::{Answer, Tier};
+use cache_tiered::{Answer, Freshness, Tier};
 use parking_lot::Mutex;
 
 use crate::plan::Plan;
 use crate::server::Server;
 use crate::source::{Source, Style, Value};
+use crate::wish::Wish;
 
 /// D, in milliseconds.
 pub(crate) const BOUND_MS: u64 = 2_000;
@@ -49,6 +53,8 @@ pub(crate) struct Judge {
     pub(crate) source: Source,
     checker: StalenessChecker,
     versioned: Mutex<Versioned>,
+    /// What was acknowledged behind a barrier.
+    barriers: StalenessChecker,
     plan: Plan,
     grain: u64,
     bound: u64,
@@ -71,6 +77,7 @@ pub(crate) struct Read<'a> {
     pub(crate) row: usize,
     pub(crate) began: u64,
     pub(crate) answered: u64,
+    pub(crate) wish: &'a Wish,
 }
 
 impl Judge {
@@ -84,6 +91,7 @@ impl Judge {
                 checker: StalenessChecker::new(bound_of(plan)),
                 lost_at: None,
             }),
+            barriers: StalenessChecker::new(0),
             bound: bound_of(plan),
             grain: plan.grain,
             plan: plan.clone(),
@@ -148,6 +156,16 @@ impl Judge {
         }
     }
 
+    /// Changes were acknowledged behind a barrier. (What is lost of versioned puts with the data of the store is lost for
+    /// barriers too.)
+    pub(crate) fn barrier_passed(&self, changed: &[(usize, Version)], now: u64) {
+        for &(row, version) in
+            changed.iter().filter(|(row, _)| self.source.rows[*row].style != Style::Versioned)
+        {
+            self.barriers.acked(&self.source.rows[row].key, version, now);
+        }
+    }
+
     /// I2, for one key.
     pub(crate) fn look_at_record(&self, key: &Key, server: &Server, now: u64) {
         let group = Group::namespace(key.namespace()).id();
@@ -203,9 +221,35 @@ impl Judge {
             );
             self.violated(answered, what);
         }
+        if !answer.stale {
+            let behind = self.barriers.staleness(key, version, began);
+            if behind > 0 {
+                self.violated(answered, format!("barrier: {seen}, {behind} ms after a newer one passed it"));
+            }
+        }
+        if let Some(what) = self.broken_wish(read, version) {
+            self.violated(answered, format!("{}: {seen}, {what}", read.wish.freshness));
+        }
         if answer.tier == Tier::L1 && !answer.stale && answer.lag_ms > BOUND_MS {
             self.violated(answered, format!("{seen}, unproven for {} ms and not flagged", answer.lag_ms));
         }
+    }
+
+    fn broken_wish(&self, read: &Read<'_>, version: Version) -> Option<String> {
+        let hidden = match &read.wish.freshness {
+            Freshness::Latest => self.staleness(read.row, version, read.began),
+            Freshness::AtMost(most) => {
+                let most = most.as_millis() as u64;
+                let slack = most / 500 + self.grain + ROUNDING_MS;
+                self.staleness(read.row, version, read.began.saturating_sub(most + slack))
+            }
+            Freshness::AtLeast(_) => {
+                let wanted = read.wish.reflects;
+                return (version < wanted).then(|| format!("and the token is that of {wanted:?}"));
+            }
+            _ => 0,
+        };
+        (hidden > 0).then(|| format!("{hidden} ms too old"))
     }
 
     /// Judges where a node stands.

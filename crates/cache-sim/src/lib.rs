@@ -32,6 +32,7 @@ mod source;
 mod time;
 mod trace;
 mod weather;
+mod wish;
 mod world;
 
 pub use campaign::{Campaign, campaign};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cache_events::Position;
 use tokio::task::JoinSet;
 
 use crate::life;
@@ -10,6 +11,10 @@ use crate::plan::{Fault, Planned};
 use crate::time::pass;
 use crate::weather::Line;
 use crate::world::{State, World};
+
+const HOUR_MS: i64 = 3_600_000;
+/// When a node gives up a sync.
+const SYNC_TIMEOUT_MS: u64 = 400;
 
 /// Runs all faults of the plan; returns when the last has been taken back.
 pub(crate) async fn run(world: Arc<World>) {
@@ -66,14 +71,38 @@ async fn one(world: Arc<World>, planned: Planned) {
             promote(&world, replica);
             world.judge.data_lost(world.now());
         }
-        Fault::ThereAndBack { lag_ms } => {
+        Fault::ThereAndBack { lag_ms, clocks_behind } => {
             let replica = world.with(|state, _| state.server.snapshot());
             pass(lag_ms).await;
+            if clocks_behind {
+                world.with(|state, _| state.server.skew -= 2 * HOUR_MS);
+            }
             let old_master = promote(&world, replica);
             world.judge.data_lost(world.now());
             pass(for_ms).await;
             promote(&world, old_master);
             world.judge.data_lost(world.now());
+        }
+        Fault::SwitchedBack { lag_ms } => {
+            let (replica, incarnation) =
+                world.with(|state, _| (state.server.snapshot(), state.server.incarnation()));
+            pass(lag_ms).await;
+            let unaware = promote(&world, replica);
+            world.judge.data_lost(world.now());
+            pass(for_ms).await;
+            world.with(|state, now| {
+                state.server.switched_back(unaware, incarnation, now);
+                world.connections_lost(state, now);
+            });
+            world.judge.data_lost(world.now());
+        }
+        Fault::Epochs => epochs(&world, for_ms).await,
+        Fault::ClockHops { node } => {
+            let end = world.now() + for_ms;
+            while world.now() < end {
+                world.nodes[node].clock.forward(SYNC_TIMEOUT_MS + 50);
+                pass(50).await;
+            }
         }
         Fault::FlushAll => {
             world.with(|state, _| state.server.meddle(|part| *part = Default::default()));
@@ -115,6 +144,31 @@ async fn line<const N: usize>(
     world.with(|state, _| parts(&mut state.lines[node]).into_iter().for_each(|part| *part += 1));
     pass(for_ms).await;
     world.with(|state, _| parts(&mut state.lines[node]).into_iter().for_each(|part| *part -= 1));
+}
+
+/// New epochs, so close to each other that answers of more than one are on their way.
+async fn epochs(world: &World, for_ms: u64) {
+    let mut rng = world.plan.rng("epochs");
+    let end = world.now() + for_ms;
+    while world.now() < end {
+        world.with(|state, now| {
+            state.server.meddle(|part| part.lose_meta());
+            for partition in world.partitions() {
+                state.server.step(partition, now, |part, step| part.hello(Position::ZERO, step));
+            }
+        });
+        pass(rng.u64(10..150)).await;
+    }
+}
+
+/// Records leave for room now and then.
+pub(crate) async fn evict(world: Arc<World>) {
+    let every = world.plan.evict_every_ms;
+    let mut rng = world.plan.rng("evictions");
+    while every > 0 && world.now() < world.plan.work_ms {
+        pass(rng.u64(every / 2..=every * 3 / 2)).await;
+        world.with(|state, _| state.server.meddle(|part| part.evict(&mut rng)));
+    }
 }
 
 async fn crash(world: &Arc<World>, node: usize, for_ms: u64) {

@@ -25,6 +25,9 @@ pub(crate) struct Plan {
     pub(crate) log_entries_max: usize,
     pub(crate) groups_max: usize,
     pub(crate) inbox_max: usize,
+    /// Records leave L2 for room about so often, in milliseconds; 0 = never. The version of a record goes with it, so
+    /// versioned puts to one key take turns then.
+    pub(crate) evict_every_ms: u64,
     /// Entries in one answer to a sync.
     pub(crate) sync_entries_max: u32,
     pub(crate) grain: u64,
@@ -71,12 +74,19 @@ pub(crate) enum Fault {
     Emptied,
     /// The replica takes over, as it was when the replication broke.
     Failover { lag_ms: u64 },
-    /// The same, and later the old master is the master again.
-    ThereAndBack { lag_ms: u64 },
+    /// The same, and later the old master is the master again. With clocks that are behind all epochs, perhaps.
+    ThereAndBack { lag_ms: u64, clocks_behind: bool },
+    /// The replica takes over and the old master never notices: later callers are led back to it, with its history as it was
+    /// and the incarnation that it had.
+    SwitchedBack { lag_ms: u64 },
     /// Everything is removed, and nobody is disconnected.
     FlushAll,
     /// The meta of all partitions is gone.
     LostMeta,
+    /// The same again and again: one new epoch after the other.
+    Epochs,
+    /// The clock of a node hops forward again and again.
+    ClockHops { node: usize },
     /// The log of all partitions is gone.
     LostLog,
     /// The log keeps so many entries.
@@ -112,7 +122,7 @@ impl Plan {
             posthumous_permille: if bad >= 2 { pick(&mut rng, &[0, 5, 20]) } else { 0 },
             slow: 1,
         };
-        let count = rng.usize(0..=6);
+        let count = rng.usize(0..=8);
         let mut faults: Vec<Planned> = (0..count).map(|_| Planned::any(&mut rng, nodes, work_ms)).collect();
         faults.sort_by_key(|planned| planned.at_ms);
         Self {
@@ -130,6 +140,7 @@ impl Plan {
             log_entries_max: [100_000, 200, 12][rng.usize(0..3)],
             groups_max: [10_000, 10_000, 3][rng.usize(0..3)],
             inbox_max: [8_192, 64, 6][rng.usize(0..3)],
+            evict_every_ms: [0, 0, 0, 150, 600][rng.usize(0..5)],
             sync_entries_max: pick(&mut rng, &[1_000, 3]),
             grain: [1, 4, 10][rng.usize(0..3)],
             weather,
@@ -152,7 +163,7 @@ impl Planned {
         let node = rng.usize(0..nodes);
         let lag_ms = [0, 30, 200, 800][rng.usize(0..4)];
         let hour = 3_600_000;
-        let fault = match rng.u32(0..34) {
+        let fault = match rng.u32(0..40) {
             0..=2 => Fault::Partition { node },
             3 => Fault::Mute { node },
             4 => Fault::Deaf { node },
@@ -167,7 +178,7 @@ impl Planned {
             17 => Fault::OldSnapshot { age_ms: [500, 2_000][rng.usize(0..2)] },
             18 => Fault::Emptied,
             19..=22 => Fault::Failover { lag_ms },
-            23 => Fault::ThereAndBack { lag_ms },
+            23 => Fault::ThereAndBack { lag_ms, clocks_behind: rng.bool() },
             24 => Fault::FlushAll,
             25 => Fault::LostMeta,
             26 => Fault::LostLog,
@@ -176,6 +187,10 @@ impl Planned {
             29 => Fault::Spoilt { cut: rng.bool() },
             30 => Fault::Unreadable,
             31..=32 => Fault::SlotMoves,
+            33..=34 => Fault::Epochs,
+            35..=36 => Fault::ClockHops { node },
+            37 => Fault::SwitchedBack { lag_ms },
+            38 => Fault::Trimmed { keep: 0 },
             _ => Fault::Slow { times: [5, 20, 60][rng.usize(0..3)] },
         };
         let mut for_ms = [rng.u64(20..400), rng.u64(400..2_000), rng.u64(2_000..4_000)][rng.usize(0..3)];

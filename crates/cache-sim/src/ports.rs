@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cache_bus::{HintStream, SyncAnswer, Transport, TransportError};
 use cache_events::{Group, Key, Namespace, NodeId, Partition, Pattern, Position, Version};
-use cache_l2::{Append, Invalidation, LeaseAnswer, LeaseAsk, LeaseToken, ReadAnswer, Store, StoreError};
+use cache_l2::{
+    Append, Invalidation, LeaseAnswer, LeaseAsk, LeaseToken, NodeRoll, ReadAnswer, Store, StoreError,
+};
 
 use crate::inbox::{Inbox, Subscription};
 use crate::link::{Call, Fault, Link};
@@ -156,7 +158,9 @@ impl Store for Ports {
         append: Append,
     ) -> Result<Option<Position>, StoreError> {
         let (partition, key, world) = (self.place(key), key.clone(), self.world().clone());
-        let put = self.0.call(Call::control("putv"), move |state, now| {
+        // Where versions leave with their records, what is late would find none.
+        let posthumous = self.world().plan.evict_every_ms == 0;
+        let put = self.0.call(Call { posthumous, ..Call::control("putv") }, move |state, now| {
             let record = NewRecord { bytes: record, ttl };
             let step = |part: &mut crate::server::Part, step: &mut crate::server::Step<'_>| {
                 part.put_versioned(&key, version, record, &append, step)
@@ -226,6 +230,15 @@ impl Store for Ports {
             state.server.step(partition, now, |part, step| part.announce(&append, step))
         });
         Ok(self.saw(partition, event.await?))
+    }
+
+    async fn nodes(&self, partition: Partition) -> Result<NodeRoll, StoreError> {
+        let nodes = self.0.call(Call::control("nodes"), move |state, now| {
+            state.server.step(partition, now, |part, step| part.nodes(step))
+        });
+        let roll = nodes.await?;
+        self.saw(partition, roll.head);
+        Ok(roll)
     }
 
     async fn flush(&self, partition: Partition, append: Append) -> Result<Position, StoreError> {

@@ -67,6 +67,7 @@ async fn schedule(plan: Plan, detail: Detail) -> Outcome {
     (0..world.nodes.len()).for_each(|node| life::start(&world, node));
     let mut tasks = JoinSet::new();
     tasks.spawn(nemesis::run(world.clone()));
+    tasks.spawn(nemesis::evict(world.clone()));
     for node in 0..world.nodes.len() {
         for number in 0..world.plan.clients_per_node {
             tasks.spawn(client::run(world.clone(), node, number));

@@ -1,12 +1,13 @@
 //! The world of one schedule: a server, the nodes, the lines between them, the system of record and the judge.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cache_bus::Hint;
 use cache_events::{NodeId, Partition};
 use cache_tiered::TieredCache;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::agenda::Agenda;
 use crate::clock::NodeClock;
@@ -50,7 +51,9 @@ pub(crate) struct State {
 pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) clock: Arc<NodeClock>,
-    paused: watch::Sender<bool>,
+    paused: AtomicBool,
+    /// Not a watch channel: that wakes those who wait in an order that no seed decides.
+    goes_on: Notify,
     home: Mutex<Home>,
 }
 
@@ -62,7 +65,7 @@ struct Home {
 
 impl Node {
     pub(crate) fn new(id: NodeId, clock: Arc<NodeClock>) -> Self {
-        Self { id, clock, paused: watch::Sender::new(false), home: Mutex::default() }
+        Self { id, clock, paused: AtomicBool::new(false), goes_on: Notify::new(), home: Mutex::default() }
     }
 
     /// Which life of the node this is; its odd ones are alive.
@@ -97,19 +100,24 @@ impl Node {
 
     pub(crate) fn pause(&self) {
         self.clock.stop();
-        self.paused.send_replace(true);
+        self.paused.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn go_on(&self) {
         self.clock.go_on();
-        self.paused.send_replace(false);
+        self.paused.store(false, Ordering::SeqCst);
+        self.goes_on.notify_waiters();
     }
 
     /// Waits while the node stands still: nothing passes its ports.
     pub(crate) async fn gate(&self) {
-        if *self.paused.borrow() {
-            // The sender lives as long as the node.
-            let _ = self.paused.subscribe().wait_for(|paused| !paused).await;
+        loop {
+            // From before the look on it is told.
+            let goes_on = self.goes_on.notified();
+            if !self.paused.load(Ordering::SeqCst) {
+                return;
+            }
+            goes_on.await;
         }
     }
 }

@@ -9,8 +9,8 @@ use crate::core::Core;
 
 /// Waits between two looks at where the nodes stand: doubles from the first to the second.
 const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
-/// What clocks may differ by: one part in a thousand in rate, and the error of the coarse clock of the hit path.
-const RATE: u32 = 1_000;
+/// What two clocks may differ by: one part in a thousand in rate each, and the error of the coarse clock of the hit path.
+const RATE: u32 = 500;
 const COARSE: Duration = Duration::from_millis(10);
 
 /// When a write counts as acknowledged.
@@ -22,8 +22,9 @@ pub enum Acknowledge {
     Master,
     /// So many replicas of the master have it as well, so that a failover to one of them does not lose it.
     Replicated(u32),
-    /// Every node has applied it or trusts nothing any more: none serves the old value. Takes until the next sync of the
-    /// slowest node, and the staleness bound at most.
+    /// Every node has applied it or trusts nothing from before: none serves the old value unless flagged as stale. Takes until
+    /// the next sync of the slowest node, and the staleness bound where one does not sync. A node that was cut off from the store
+    /// for ten times the bound is forgotten: it may serve for the bound what it loaded from the source just before.
     Barrier,
 }
 
@@ -48,27 +49,34 @@ impl Core {
                     message: format!("{replicas} of {wanted} replicas have it after {within:?}"),
                 })
             }
-            Acknowledge::Barrier => {
-                self.barrier(partition, at).await;
-                Ok(())
-            }
+            Acknowledge::Barrier => self.barrier(partition, at).await,
         }
     }
 
     /// Waits until every node stands at or behind a position, or the staleness bound is over: by then a node that has
-    /// not heard of it trusts nothing that it heard before.
-    async fn barrier(&self, partition: Partition, at: Position) {
+    /// not heard of it trusts nothing that it heard or loaded before.
+    async fn barrier(&self, partition: Partition, at: Position) -> Result<(), StoreError> {
+        if mutated!("barrier_unwaited") {
+            return Ok(());
+        }
         let bound =
             self.spaces.values().map(|space| space.settings().staleness_bound).max().unwrap_or_default();
         let bound = bound + bound / RATE + COARSE;
-        let (began, mut wait) = (self.clock.now(), LOOK.0);
-        loop {
-            let spent = Duration::from_millis(self.clock.now().saturating_sub(began));
-            if spent >= bound || self.stopping.is_cancelled() || self.all_passed(partition, at, bound).await {
-                return;
+        let all_passed = async {
+            let mut wait = LOOK.0;
+            while !self.all_passed(partition, at, bound).await {
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(LOOK.1);
             }
-            tokio::time::sleep(wait.min(bound.saturating_sub(spent))).await;
-            wait = (wait * 2).min(LOOK.1);
+        };
+        tokio::select! {
+            biased;
+            () = self.stopping.cancelled() => {
+                Err(StoreError::Unknown { message: "the node stops; who has applied it is not known".into() })
+            }
+            // By the timer and not by the node's clock: that one leaps when its machine wakes or is set, and the clocks of
+            // the others, who still trust what they have, do not.
+            _ = tokio::time::timeout(bound, all_passed) => Ok(()),
         }
     }
 
@@ -77,9 +85,11 @@ impl Core {
         // never heard of some node.
         let Ok(roll) = self.store.nodes(partition).await else { return false };
         let bound = bound.as_millis() as u64;
-        if roll.epoch_age_ms < bound || roll.head < at {
+        if roll.epoch_age_ms < bound && !mutated!("barrier_of_a_young_epoch") || roll.head < at {
             return false;
         }
-        roll.nodes.iter().all(|row| row.node == self.node || row.at >= at || row.age_ms > bound)
+        // However long it was not heard of: one that is cut off trusts what it loads from the source.
+        let gone = |age_ms: u64| age_ms > bound && mutated!("barrier_without_the_silent");
+        roll.nodes.iter().all(|row| row.node == self.node || row.at >= at || gone(row.age_ms))
     }
 }

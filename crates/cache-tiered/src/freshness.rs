@@ -139,9 +139,10 @@ impl<V: Cacheable> Space<V> {
             }
             Freshness::AtLeast(token) => {
                 let origin = Position::new(facts.origin.epoch, facts.origin.seq);
-                let reflected = token
-                    .position(partition)
-                    .is_none_or(|written| core.cursor(partition) >= written || origin >= written);
+                let reflected = mutated!("token_ignored")
+                    || token
+                        .position(partition)
+                        .is_none_or(|written| core.cursor(partition) >= written || origin >= written);
                 reflected && (!stale || self.may_serve_stale(age_ms))
             }
             // Where L2 has nothing to say, what is here is the latest as soon as that is proven.
@@ -167,6 +168,7 @@ impl<V: Cacheable> Space<V> {
         let partition = self.partition(key);
         match wish {
             Freshness::Bounded | Freshness::Any => true,
+            _ if mutated!("wish_unproven") => true,
             // Its age is all that counts.
             Freshness::AtMost(_) if !self.settings.event_driven => true,
             Freshness::AtMost(most) => {

@@ -5,10 +5,10 @@
 //! an invalidation was acknowledged no node serves the old value for longer than the staleness bound, and a slow
 //! load never puts back what an invalidation removed.
 
-mod acknowledge;
 #[macro_use]
 mod mutation;
 
+mod acknowledge;
 mod answer;
 mod audit;
 mod cache;

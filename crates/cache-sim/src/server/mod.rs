@@ -145,9 +145,29 @@ impl Server {
 
     /// Another life begins, over this data: all connections are lost. Gives back the data that was here.
     pub(crate) fn reborn(&mut self, data: Vec<Part>) -> Vec<Part> {
-        self.incarnation += 1;
         self.life += 1;
+        self.incarnation = self.life;
         std::mem::replace(&mut self.parts, data)
+    }
+
+    /// Callers are led back to a master that never noticed that another one had taken over: its data and its incarnation are
+    /// what they were. The first who comes has seen the other one.
+    pub(crate) fn switched_back(&mut self, data: Vec<Part>, incarnation: u64, world_ms: u64) {
+        let hello = |server: &mut Self, number, at| {
+            server.step(Partition(number), world_ms, |part, step| part.hello(at, step))
+        };
+        let numbers = 0..self.partitions();
+        let seen: Vec<Position> = numbers.map(|number| hello(&mut *self, number, Position::ZERO)).collect();
+        self.life += 1;
+        self.incarnation = incarnation;
+        self.parts = data;
+        for (number, seen) in (0..).zip(seen) {
+            hello(&mut *self, number, seen);
+        }
+    }
+
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.incarnation
     }
 
     /// No data at all.

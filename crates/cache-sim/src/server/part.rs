@@ -1,17 +1,18 @@
 //! One partition: the steps of the protocol, in the order in which the scripts take them.
 //!
 //! Read beside `crates/cache-redis/src/lua`: `ensure`, `head`, `append` and `bump` are those of `common.lua`, and the short way
-//! of a write (`fast.lua`) is here too, since it looks at the log alone and leaves the incarnation to the next sync.
+//! of a write (`fast.lua`) is here too, since it looks at the log alone and leaves the incarnation to the next sync. What
+//! writes is in `part/writes.rs`, what damages the data in `part/mishaps.rs`.
+
+mod mishaps;
+mod writes;
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use cache_bus::{GroupStamp, Missed, SyncAnswer};
-use cache_events::{Group, Key, Namespace, NodeId, Pattern, Position, Version, hash64};
-use cache_l2::{
-    Append, Invalidation, Lease, LeaseAnswer, LeaseAsk, LeaseToken, Over, ReadItem, position_of,
-    stamp_position, version_of,
-};
+use cache_events::{Key, Namespace, NodeId, Position, Version, hash64};
+use cache_l2::{Append, Lease, LeaseAnswer, LeaseAsk, LeaseToken, NodeRoll, NodeRow, ReadItem, position_of};
 
 use super::log::Log;
 use super::{Map, Publication, Step};
@@ -34,7 +35,8 @@ struct Meta {
     epoch: u64,
     incarnation: u64,
     groups: Map<u64, (u64, u64)>,
-    nodes: Map<NodeId, Position>,
+    /// Where each stood, and when by the clock of the server.
+    nodes: Map<NodeId, (Position, u64)>,
 }
 
 /// Something that expires.
@@ -111,7 +113,7 @@ impl Part {
         let seq = self.head(&mut ensured, step);
         let epoch = ensured.epoch;
         if let Some(meta) = &mut self.meta {
-            meta.nodes.insert(node.clone(), at);
+            meta.nodes.insert(node.clone(), (at, step.ms));
         }
         let missed = if at.epoch != epoch {
             Missed::Reset(self.groups())
@@ -174,149 +176,20 @@ impl Part {
         }
     }
 
-    pub(crate) fn put(
-        &mut self,
-        key: &Key,
-        record: NewRecord,
-        append: &Append,
-        step: &mut Step<'_>,
-    ) -> Result<Position, PutRefused> {
-        position_of(&record.bytes).ok_or(PutRefused)?;
-        let hint = append.hint(&record.bytes);
-        if let Some(position) = self.append_fast(append, hint, step) {
-            self.store(key, record, position, step);
-            return Ok(position);
-        }
-        let mut ensured = self.ensure(append.at, step);
-        Ok(self.put_now(key, record, append, &mut ensured, step))
-    }
-
-    pub(crate) fn put_versioned(
-        &mut self,
-        key: &Key,
-        version: Version,
-        record: NewRecord,
-        append: &Append,
-        step: &mut Step<'_>,
-    ) -> Result<Option<Position>, PutRefused> {
-        position_of(&record.bytes).ok_or(PutRefused)?;
-        let mut ensured = self.ensure(append.at, step);
-        // Of a dead epoch too: versions are the origin's.
-        let stored = self.records.get(key).and_then(|record| record.alive(step.ms));
-        let stored = stored.and_then(|record| version_of(record));
-        let floor = self.stamp_of(key, step.ms).map(|stamp| stamp.floor);
-        let own = self.floors.get(key).and_then(|floor| floor.alive(step.ms)).map(|stamp| stamp.floor);
-        let own = own.filter(|_| !mutated!("floor_forgotten"));
-        let stored = stored.filter(|_| !mutated!("older_version_put"));
-        if [stored, floor, own].into_iter().flatten().any(|known| known >= version) {
-            return Ok(None);
-        }
-        if append.over.as_ref().is_some_and(|over| !self.holds(key, over, ensured.epoch, step.ms)) {
-            return Ok(None);
-        }
-        Ok(Some(self.put_now(key, record, append, &mut ensured, step)))
-    }
-
-    /// Removes, appends, stamps, publishes: one script.
-    pub(crate) fn invalidate(
-        &mut self,
-        what: &Invalidation,
-        append: &Append,
-        step: &mut Step<'_>,
-    ) -> Position {
-        let unversioned = |key: &Key| {
-            let record = self.records.get(key).and_then(|record| record.alive(step.ms));
-            record.and_then(|record| version_of(record)).unwrap_or_default() == Version::NONE
+    /// Where the nodes stand.
+    pub(crate) fn nodes(&mut self, step: &mut Step<'_>) -> NodeRoll {
+        let mut ensured = self.ensure(Position::ZERO, step);
+        let seq = self.head(&mut ensured, step);
+        let row = |(node, &(at, ms)): (&NodeId, &(Position, u64))| NodeRow {
+            node: node.clone(),
+            at,
+            age_ms: step.ms.saturating_sub(ms),
         };
-        let simple = what.resources.is_empty() && what.hold.is_zero() && what.floor == Version::NONE;
-        let fast = simple && what.keys.iter().all(unversioned);
-        self.remove(what, step);
-        if fast && let Some(position) = self.append_fast(append, append.payload.clone(), step) {
-            return position;
+        NodeRoll {
+            head: Position::new(ensured.epoch, seq),
+            epoch_age_ms: step.ms.saturating_sub(ensured.epoch / 1000),
+            nodes: self.meta.iter().flat_map(|meta| &meta.nodes).map(row).collect(),
         }
-        self.invalidate_rest(what, append, step)
-    }
-
-    /// The first half of an invalidation: records and leases go, floors stay behind.
-    pub(crate) fn remove(&mut self, what: &Invalidation, step: &Step<'_>) {
-        for key in &what.keys {
-            self.remove_key(key, what.floor, what.keep, step.ms);
-            self.leases.remove(key);
-            if !what.hold.is_zero() {
-                self.leases.insert(key.clone(), until(Right::Hold, what.hold, step.ms));
-            }
-        }
-    }
-
-    /// The second half: the event, and the stamps of resources.
-    pub(crate) fn invalidate_rest(
-        &mut self,
-        what: &Invalidation,
-        append: &Append,
-        step: &mut Step<'_>,
-    ) -> Position {
-        let mut ensured = self.ensure(append.at, step);
-        let position = self.append(append, &mut ensured, step);
-        for resource in &what.resources {
-            stamp(&mut self.stamps, resource, Stamp { at: position, floor: what.floor }, what.keep, step.ms);
-        }
-        self.publish(position, append.payload.clone(), step)
-    }
-
-    pub(crate) fn invalidate_groups(
-        &mut self,
-        groups: &[Group],
-        keep: Duration,
-        append: &Append,
-        step: &mut Step<'_>,
-    ) -> Position {
-        let mut ensured = self.ensure(append.at, step);
-        let ids: Vec<u64> = groups.iter().map(Group::id).collect();
-        let room = |meta: &Meta| {
-            let new = ids.iter().filter(|id| !meta.groups.contains_key(id)).count();
-            meta.groups.len() + new <= step.limits.groups_max
-        };
-        let mut fits = self.meta.as_ref().is_some_and(room);
-        if !fits && let Some(meta) = &mut self.meta {
-            meta.groups.retain(|_, (_, at)| step.ms.saturating_sub(*at) <= keep.as_millis() as u64);
-            fits = room(meta);
-        }
-        if !fits {
-            ensured.epoch = self.bump(append.at, step);
-            let position = self.append(append, &mut ensured, step);
-            return self.publish(position, append.payload.clone(), step);
-        }
-        let position = self.append(append, &mut ensured, step);
-        if let Some(meta) = &mut self.meta {
-            meta.groups.extend(ids.iter().map(|&id| (id, (position.seq, step.ms))));
-        }
-        self.publish(position, append.payload.clone(), step)
-    }
-
-    /// One pass over the records of a pattern.
-    pub(crate) fn sweep_records(&mut self, namespace: &Namespace, pattern: &Pattern, step: &Step<'_>) {
-        let covered = |key: &&Key| key.namespace() == namespace && pattern.covers(key);
-        let keys: Vec<Key> = self.records.keys().filter(covered).cloned().collect();
-        for key in keys {
-            let keep = self.records.get(&key).map_or(0, |record| record.at_ms.saturating_sub(step.ms));
-            self.remove_key(&key, Version::NONE, Duration::from_millis(keep), step.ms);
-        }
-    }
-
-    /// One pass over the leases of a pattern.
-    pub(crate) fn sweep_leases(&mut self, namespace: &Namespace, pattern: &Pattern) {
-        self.leases.retain(|key, _| key.namespace() != namespace || !pattern.covers(key));
-    }
-
-    /// An event whose effect has been had already.
-    pub(crate) fn announce(&mut self, append: &Append, step: &mut Step<'_>) -> Position {
-        self.invalidate_rest(&Invalidation::default(), append, step)
-    }
-
-    pub(crate) fn flush(&mut self, append: &Append, step: &mut Step<'_>) -> Position {
-        let mut ensured = Ensured { at: append.at, epoch: self.bump(append.at, step) };
-        let position = self.append(append, &mut ensured, step);
-        self.publish(position, append.payload.clone(), step)
     }
 
     /// The record of a key that a node which knows all would take for alive.
@@ -336,44 +209,6 @@ impl Part {
         let group_ids = groups_of(record).into_iter().chain([namespace_group]);
         let outdated = |id: u64| meta.groups.get(&id).is_some_and(|(seq, _)| *seq > at.seq);
         (alive && !group_ids.into_iter().any(outdated)).then(|| record.clone())
-    }
-
-    /// Meta is gone, by eviction or by hand.
-    pub(crate) fn lose_meta(&mut self) {
-        self.meta = None;
-    }
-
-    /// The log is gone, by hand.
-    pub(crate) fn lose_log(&mut self) {
-        self.log = None;
-    }
-
-    /// The log keeps so many entries.
-    pub(crate) fn trim(&mut self, keep: usize) {
-        if let Some(log) = &mut self.log {
-            log.trim(keep);
-        }
-    }
-
-    /// The last entry of the log becomes unreadable.
-    pub(crate) fn spoil_log(&mut self) {
-        if let Some(log) = &mut self.log {
-            log.spoil();
-        }
-    }
-
-    /// Flips a bit in each record behind its header, or cuts it short.
-    pub(crate) fn spoil_records(&mut self, cut: bool) {
-        for record in self.records.values_mut() {
-            let mut bytes = BytesMut::from(record.what.clone());
-            let middle = bytes.len() - 3;
-            if cut {
-                bytes.truncate(middle);
-            } else {
-                bytes[middle] ^= 0x10;
-            }
-            record.what = bytes.freeze();
-        }
     }
 
     /// Is the history still the one that the caller knows? If not, a new epoch begins.
@@ -430,7 +265,10 @@ impl Part {
 
     /// A new epoch, above all that this server and the caller know.
     fn bump(&mut self, at: Position, step: &mut Step<'_>) -> u64 {
-        let (clock, next) = (step.ms * 1000, self.epoch().max(at.epoch) + 1);
+        // Where meta is gone, the log may still tell how far the epochs had come.
+        let known = self.meta.as_ref().map(|meta| meta.epoch).or(self.log.as_ref().map(|log| log.epoch));
+        let known = known.filter(|_| self.meta.is_some() || !mutated!("epoch_of_the_log_forgotten"));
+        let (clock, next) = (step.ms * 1000, known.unwrap_or_default().max(at.epoch) + 1);
         // Where the clock is behind, two masters that know the same past would take the same number.
         let apart = if mutated!("epochs_close_together") {
             0
@@ -447,49 +285,6 @@ impl Part {
         epoch
     }
 
-    fn put_now(
-        &mut self,
-        key: &Key,
-        record: NewRecord,
-        append: &Append,
-        ensured: &mut Ensured,
-        step: &mut Step<'_>,
-    ) -> Position {
-        let hint = append.hint(&record.bytes);
-        let position = self.append(append, ensured, step);
-        self.store(key, record, position, step);
-        self.publish(position, hint, step)
-    }
-
-    fn store(&mut self, key: &Key, record: NewRecord, position: Position, step: &Step<'_>) {
-        let mut bytes = BytesMut::from(record.bytes);
-        stamp_position(&mut bytes, position);
-        self.records.insert(key.clone(), until(bytes.freeze(), record.ttl, step.ms));
-        if !mutated!("put_keeps_lease") {
-            self.leases.remove(key);
-        }
-    }
-
-    fn remove_key(&mut self, key: &Key, floor: Version, keep: Duration, ms: u64) {
-        let removed = self.records.remove(key);
-        let version = removed.and_then(|record| record.alive(ms).and_then(|record| version_of(record)));
-        let floor = floor.max(version.unwrap_or_default());
-        if floor > Version::NONE {
-            stamp(&mut self.floors, key, Stamp { at: Position::ZERO, floor }, keep, ms);
-        }
-    }
-
-    /// Whether that record is stored, and worth something.
-    fn holds(&self, key: &Key, over: &Over, epoch: u64, ms: u64) -> bool {
-        let stored = self.records.get(key).and_then(|record| record.alive(ms));
-        let at = over.position;
-        let stamped = |stamp: Position| stamp.epoch == epoch && stamp.seq > at.seq;
-        let group = |group: &Group| self.meta.as_ref().and_then(|meta| meta.groups.get(&group.id()));
-        stored.is_some_and(|record| position_of(record) == Some(at) && at.epoch == epoch)
-            && !self.stamp_of(key, ms).is_some_and(|stamp| stamped(stamp.at))
-            && over.groups.iter().filter_map(group).all(|stamp| stamp.0 <= at.seq)
-    }
-
     fn stamp_of(&self, key: &Key, ms: u64) -> Option<Stamp> {
         let resource = (key.namespace().clone(), key.resource().to_owned());
         self.stamps.get(&resource).and_then(|stamp| stamp.alive(ms)).copied()
@@ -499,20 +294,6 @@ impl Part {
         let groups = self.meta.iter().flat_map(|meta| &meta.groups);
         groups.map(|(&group, &(seq, _))| GroupStamp { group, seq }).collect()
     }
-}
-
-/// Stamps and floors only grow, and live as long as the longest that was asked.
-fn stamp<K: std::hash::Hash + Eq + Clone>(
-    stamps: &mut Map<K, Until<Stamp>>,
-    key: &K,
-    new: Stamp,
-    keep: Duration,
-    ms: u64,
-) {
-    let old = stamps.get(key).filter(|old| old.alive(ms).is_some());
-    let floor = old.map_or(new.floor, |old| old.what.floor.max(new.floor));
-    let at_ms = old.map_or(0, |old| old.at_ms).max(until((), keep, ms).at_ms);
-    stamps.insert(key.clone(), Until { at_ms, what: Stamp { floor, ..new } });
 }
 
 /// The ids of the groups that a record names.

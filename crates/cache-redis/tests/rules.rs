@@ -183,6 +183,26 @@ async fn lost_meta_begins_an_epoch_above_the_caller() {
     assert!((1..=1 << 20).contains(&above) && next.seq == 1, "{next}");
 }
 
+#[tokio::test]
+async fn lost_meta_begins_an_epoch_above_the_log() {
+    let server = RedisServer::start();
+    let store = store(&server);
+    // An epoch ahead of the clock of the server, which somebody set back.
+    let at = Position::new(1 << 52, 7);
+    let before = store.invalidate(P0, &Invalidation::default(), append_from(at, "event")).await.unwrap();
+    for _ in 0..2 {
+        server.command(&["DEL", META]);
+        // A caller who knows nothing: without the log this would be an epoch of the past, and later one that was there
+        // before, with records from then.
+        let next = event(&store).await;
+        assert!(next.epoch > before.epoch && next.seq == 1, "{next}, before {before}");
+    }
+    // A stream of somebody else tells nothing.
+    server.command(&["DEL", META, LOG]);
+    server.command(&["XADD", LOG, "9300000000000000-1", "a", "b"]);
+    assert!(event(&store).await.epoch < before.epoch);
+}
+
 /// All writes below know where they stand, as those of a node do: then the scripts take their short way.
 #[tokio::test]
 async fn the_short_way_of_a_write_keeps_the_rules() {

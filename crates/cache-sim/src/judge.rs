@@ -60,6 +60,7 @@ pub(crate) struct Judge {
     bound: u64,
     format: RecordFormat,
     acked: Mutex<HashMap<Key, Version, BuildHasherDefault<DefaultHasher>>>,
+    epochs: Mutex<HashMap<(Who, Partition), u64, BuildHasherDefault<DefaultHasher>>>,
     positions: Mutex<HashMap<(Who, Partition), Position, BuildHasherDefault<DefaultHasher>>>,
     violations: Mutex<Vec<Violation>>,
 }
@@ -97,6 +98,7 @@ impl Judge {
             plan: plan.clone(),
             format,
             acked: Mutex::default(),
+            epochs: Mutex::default(),
             positions: Mutex::default(),
             violations: Mutex::default(),
         }
@@ -250,6 +252,20 @@ impl Judge {
             _ => 0,
         };
         (hidden > 0).then(|| format!("{hidden} ms too old"))
+    }
+
+    /// Judges the epoch into which a node flushes.
+    pub(crate) fn flushed(&self, who: Who, partition: Partition, epoch: u64, now: u64) {
+        let mut epochs = self.epochs.lock();
+        let before = epochs.insert((who, partition), epoch).unwrap_or_default();
+        drop(epochs);
+        if epoch < before {
+            let node = who.0;
+            self.violated(
+                now,
+                format!("node {node} went back in partition {partition}, to epoch {epoch} from {before}"),
+            );
+        }
     }
 
     /// Judges where a node stands.

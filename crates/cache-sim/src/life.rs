@@ -44,6 +44,7 @@ impl Heard {
 struct Onlooker {
     world: Arc<World>,
     node: usize,
+    life: u64,
 }
 
 impl Observer for Onlooker {
@@ -57,6 +58,7 @@ impl Observer for Onlooker {
 
     fn flushed(&self, partition: Partition, epoch: u64, cause: FlushCause) {
         let node = &self.world.nodes[self.node].id;
+        self.world.judge.flushed((self.node, self.life), partition, epoch, self.world.now());
         self.world.note(|| format!("{node} flushes partition {partition} into epoch {epoch}: {cause:?}"));
     }
 }
@@ -87,7 +89,7 @@ pub(crate) fn start(world: &Arc<World>, node: usize) {
     let mut builder = TieredCache::builder(place.id.clone(), ports.clone(), ports, |entries| {
         PolicyKind::Sieve.family(entries)
     });
-    builder = builder.observer(Arc::new(Onlooker { world: world.clone(), node }));
+    builder = builder.observer(Arc::new(Onlooker { world: world.clone(), node, life }));
     let bus = BusConfig { sync_entries_max: plan.sync_entries_max, ..BusConfig::default() };
     builder = builder.bus(bus).clock(place.clock.clone()).settings(settings).on(
         EventKind::new(KIND),

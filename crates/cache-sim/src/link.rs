@@ -42,6 +42,8 @@ pub(crate) enum Fault {
 pub(crate) struct Call {
     pub(crate) name: &'static str,
     pub(crate) limit: Duration,
+    /// On which connections.
+    pub(crate) control: bool,
     /// It may be carried out after the caller has given up. Not so a plain put: order of arrival decides there, and a
     /// connection that has been given up is closed.
     pub(crate) posthumous: bool,
@@ -50,12 +52,12 @@ pub(crate) struct Call {
 impl Call {
     /// On the data connections.
     pub(crate) fn data(name: &'static str) -> Self {
-        Self { name, limit: Duration::from_millis(50), posthumous: true }
+        Self { name, limit: Duration::from_millis(50), control: false, posthumous: true }
     }
 
     /// On the control connections.
     pub(crate) fn control(name: &'static str) -> Self {
-        Self { name, limit: Duration::from_millis(400), posthumous: true }
+        Self { name, limit: Duration::from_millis(400), control: true, posthumous: true }
     }
 }
 
@@ -107,7 +109,7 @@ impl Link {
             return Ok(());
         }
         let known = self.epochs.lock().clone();
-        let hello = Call { name: "hello", limit: Duration::from_secs(1), posthumous: true };
+        let hello = Call { name: "hello", limit: Duration::from_secs(1), ..Call::data("hello") };
         let said = self.send(hello, move |state, now| {
             let hello = |(number, epoch)| {
                 let at = Position::new(epoch, 0);
@@ -133,7 +135,9 @@ impl Link {
             return Err(Fault::NotDone);
         }
         let limit = call.limit.as_millis() as u64;
+        let cut = call.control && self.world.with(|state, _| state.lines[self.node].control_cut > 0);
         let delay = match self.world.fate(self.node, Way::Out) {
+            Fate::After(_) if cut => None,
             Fate::Refused => {
                 pass(1).await;
                 return Err(Fault::NotDone);

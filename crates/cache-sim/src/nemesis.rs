@@ -38,6 +38,9 @@ async fn one(world: Arc<World>, planned: Planned) {
         Fault::Deaf { node } => {
             line(&world, node, for_ms, |line| [&mut line.back_cut, &mut line.hints_cut]).await;
         }
+        Fault::NoControl { node } => {
+            line(&world, node, for_ms, |line| [&mut line.control_cut, &mut line.hints_cut]).await;
+        }
         Fault::HalfOpen { node } => line(&world, node, for_ms, |line| [&mut line.hints_cut]).await,
         Fault::Refused { node } => {
             world.with(|state, _| world.reset_subscriptions(state, node));
@@ -96,14 +99,12 @@ async fn one(world: Arc<World>, planned: Planned) {
             });
             world.judge.data_lost(world.now());
         }
-        Fault::Epochs => epochs(&world, for_ms).await,
-        Fault::ClockHops { node } => {
-            let end = world.now() + for_ms;
-            while world.now() < end {
-                world.nodes[node].clock.forward(SYNC_TIMEOUT_MS + 50);
-                pass(50).await;
-            }
+        Fault::Epochs { node } => {
+            world.with(|state, _| state.weather.late_for_all += 1);
+            tokio::join!(epochs(&world, for_ms), clock_hops(&world, node, for_ms));
+            world.with(|state, _| state.weather.late_for_all -= 1);
         }
+        Fault::ClockHops { node } => clock_hops(&world, node, for_ms).await,
         Fault::FlushAll => {
             world.with(|state, _| state.server.meddle(|part| *part = Default::default()));
             world.judge.data_lost(world.now());
@@ -158,6 +159,15 @@ async fn epochs(world: &World, for_ms: u64) {
             }
         });
         pass(rng.u64(10..150)).await;
+    }
+}
+
+/// The node believes that each of its syncs has taken too long.
+async fn clock_hops(world: &World, node: usize, for_ms: u64) {
+    let end = world.now() + for_ms;
+    while world.now() < end {
+        world.nodes[node].clock.forward(SYNC_TIMEOUT_MS + 50);
+        pass(50).await;
     }
 }
 

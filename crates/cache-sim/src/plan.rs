@@ -52,6 +52,8 @@ pub(crate) enum Fault {
     Mute { node: usize },
     /// Answers and hints are lost; requests arrive.
     Deaf { node: usize },
+    /// What goes over the control connections of a node is lost, and hints; the data connections work.
+    NoControl { node: usize },
     /// Hints are lost and the subscription looks well.
     HalfOpen { node: usize },
     /// Connections of a node are refused, and its subscription ends.
@@ -83,8 +85,9 @@ pub(crate) enum Fault {
     FlushAll,
     /// The meta of all partitions is gone.
     LostMeta,
-    /// The same again and again: one new epoch after the other.
-    Epochs,
+    /// The same again and again, one new epoch after the other, while answers are late and a node that gives them up at
+    /// once, for its clock hops, asks anew.
+    Epochs { node: usize },
     /// The clock of a node hops forward again and again.
     ClockHops { node: usize },
     /// The log of all partitions is gone.
@@ -119,6 +122,7 @@ impl Plan {
             garbled_permille: pick(&mut rng, &[0, 0, 10]),
             late_permille: if bad >= 1 { pick(&mut rng, &[5, 50, 150]) } else { 0 },
             late_ms: [40, 300, 1_500][rng.usize(0..3)],
+            late_for_all: 0,
             posthumous_permille: if bad >= 2 { pick(&mut rng, &[0, 5, 20]) } else { 0 },
             slow: 1,
         };
@@ -163,7 +167,7 @@ impl Planned {
         let node = rng.usize(0..nodes);
         let lag_ms = [0, 30, 200, 800][rng.usize(0..4)];
         let hour = 3_600_000;
-        let fault = match rng.u32(0..40) {
+        let fault = match rng.u32(0..43) {
             0..=2 => Fault::Partition { node },
             3 => Fault::Mute { node },
             4 => Fault::Deaf { node },
@@ -187,10 +191,12 @@ impl Planned {
             29 => Fault::Spoilt { cut: rng.bool() },
             30 => Fault::Unreadable,
             31..=32 => Fault::SlotMoves,
-            33..=34 => Fault::Epochs,
+            33..=34 => Fault::Epochs { node },
             35..=36 => Fault::ClockHops { node },
             37 => Fault::SwitchedBack { lag_ms },
             38 => Fault::Trimmed { keep: 0 },
+            39..=40 => Fault::NoControl { node },
+            41 => Fault::SlotMoves,
             _ => Fault::Slow { times: [5, 20, 60][rng.usize(0..3)] },
         };
         let mut for_ms = [rng.u64(20..400), rng.u64(400..2_000), rng.u64(2_000..4_000)][rng.usize(0..3)];

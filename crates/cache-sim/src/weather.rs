@@ -35,6 +35,8 @@ pub(crate) struct Weather {
     /// Messages that are late, by up to `late_ms`.
     pub(crate) late_permille: u32,
     pub(crate) late_ms: u64,
+    /// Faults during which a third of all messages is late.
+    pub(crate) late_for_all: u32,
     /// Requests that a dead connection delivers long after the caller has given up.
     pub(crate) posthumous_permille: u32,
     /// Everything takes so many times as long; 0 = 1.
@@ -47,6 +49,8 @@ pub(crate) struct Line {
     pub(crate) out_cut: u32,
     pub(crate) back_cut: u32,
     pub(crate) hints_cut: u32,
+    /// The control connections alone.
+    pub(crate) control_cut: u32,
     pub(crate) refused: u32,
 }
 
@@ -69,8 +73,12 @@ impl Line {
         }
         let (least, most) = weather.delay;
         let mut delay = rng.u64(least..=most) * weather.slow.max(1);
-        if rng.u32(0..1000) < weather.late_permille {
-            delay += rng.u64(0..=weather.late_ms);
+        let (late_permille, late_ms) = match weather.late_for_all {
+            0 => (weather.late_permille, weather.late_ms),
+            _ => (333, 300),
+        };
+        if rng.u32(0..1000) < late_permille {
+            delay += rng.u64(0..=late_ms);
         }
         Fate::After(delay)
     }

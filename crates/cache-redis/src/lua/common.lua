@@ -53,10 +53,23 @@ local function incarnation()
   return info:sub(at + 14, at + 53)
 end
 
+-- The last id that the log gave out, which an emptied one remembers; nothing where there is no log.
+local function last_id()
+  local about = redis.pcall('XINFO', 'STREAM', LOG)
+  for i = 1, #about, 2 do
+    if about[i] == 'last-generated-id' then return about[i + 1] end
+  end
+end
+
 -- A new epoch, above all that this server and the caller know: everything written before is dead. The rows of the
 -- nodes stay, the groups go (what they stamped is dead anyway), the log begins anew with a marker.
 local function bump(why)
   local t, old = call('TIME'), tonumber(call('HGET', META, 'e') or '') or 0
+  if old == 0 then
+    -- Meta is gone; the log may still tell how far the epochs had come. (Not if it is of somebody else.)
+    local known = tonumber((last_id() or ''):match('^%d+') or '') or 0
+    if known < LIMIT - 1 then old = known end
+  end
   E = t[1] * 1000000 + t[2]
   -- A clock that was put back: two masters that know the same past must not take the same number.
   local next = math.max(old, AT_E) + 1
@@ -107,11 +120,8 @@ local function head()
   local last = call('XREVRANGE', LOG, '+', '-', 'COUNT', '1')[1]
   local id = last and last[1]
   if not id then
-    -- Emptied or lost: an empty stream remembers what it counted, one that is not there says an error.
-    local about = redis.pcall('XINFO', 'STREAM', LOG)
-    for i = 1, #about, 2 do
-      if about[i] == 'last-generated-id' then id = about[i + 1] end
-    end
+    -- Emptied or lost.
+    id = last_id()
   end
   local s = sequence(id)
   if s and not behind(s) then return s end

@@ -30,6 +30,10 @@ const CASES_SHORT: &str = "64";
 /// Crates with explorations, and the file of their tests.
 const EXPLORED: &[(&str, &str)] = &[("cache-l1", "races")];
 
+/// Guards of which each covers for the other, so that no schedule misses one alone: taken out together. Their own tests
+/// find each.
+const TOGETHER: &[(&str, &str)] = &[("trim_unnoticed", "entries_unchecked")];
+
 /// Takes out every guard, or those of `package` and those whose name contains `only`, and runs the tests of its crate. `short`: fewer random
 /// cases, and of tests and explorations those alone that have to find the guard.
 ///
@@ -101,6 +105,21 @@ pub(crate) fn run(only: Option<&str>, package: Option<&str>, short: bool) -> Res
         }
         if !found {
             missed.push(guard.as_str());
+        }
+    }
+    for (one, other) in
+        TOGETHER.iter().filter(|(one, other)| guards.contains_key(*one) || guards.contains_key(*other))
+    {
+        let Some(schedules) = &schedules else { continue };
+        let schedule = schedules.find(&format!("{one},{other}"))?;
+        let took = schedule.as_ref().map_or(0.0, |found| found.took.as_secs_f64());
+        let verdict = match &schedule {
+            Some(found) => format!("simulation, in {} schedules", found.schedules),
+            None => "nothing".to_owned(),
+        };
+        println!("{:<10} {one:<34} {verdict:<60} {took:>5.1} s\n{:<10} and {other}", "both", "");
+        if schedule.is_none() {
+            missed.push(one);
         }
     }
     println!("\n{} guards, {} not found", guards.len(), missed.len());

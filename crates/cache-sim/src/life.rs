@@ -90,7 +90,11 @@ pub(crate) fn start(world: &Arc<World>, node: usize) {
         PolicyKind::Sieve.family(entries)
     });
     builder = builder.observer(Arc::new(Onlooker { world: world.clone(), node, life }));
-    let bus = BusConfig { sync_entries_max: plan.sync_entries_max, ..BusConfig::default() };
+    let bus = BusConfig {
+        sync_entries_max: plan.sync_entries_max,
+        hint_batch_max: plan.hint_batch_max,
+        ..BusConfig::default()
+    };
     builder = builder.bus(bus).clock(place.clock.clone()).settings(settings).on(
         EventKind::new(KIND),
         move |notice| {
@@ -108,6 +112,9 @@ pub(crate) fn start(world: &Arc<World>, node: usize) {
         let mut space = NamespaceSettings::new(namespace).ttl(ttl);
         space.l1_entries_max = plan.l1_entries_max;
         space.compress_above_bytes = None;
+        if !style.written_by_scopes() {
+            space.updates = plan.updates;
+        }
         // Stamps must outlive every record, and no more.
         space.ttl_max = space.ttl;
         if style == Style::Strict {

@@ -1,6 +1,7 @@
 //! What a seed decides before a schedule begins: how many nodes, how bad the weather, which faults and when.
 
 use cache_events::hash64;
+use cache_tiered::Updates;
 
 use crate::weather::Weather;
 
@@ -21,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) work_ms: u64,
     pub(crate) ttl_ms: u64,
     pub(crate) l1_entries_max: usize,
+    /// What hints of puts carry.
+    pub(crate) updates: Updates,
     pub(crate) outbox_max: usize,
     pub(crate) log_entries_max: usize,
     pub(crate) groups_max: usize,
@@ -28,6 +31,8 @@ pub(crate) struct Plan {
     /// Records leave L2 for room about so often, in milliseconds; 0 = never. The version of a record goes with it, so
     /// versioned puts to one key take turns then.
     pub(crate) evict_every_ms: u64,
+    /// Hints that a node takes in one go.
+    pub(crate) hint_batch_max: usize,
     /// Entries in one answer to a sync.
     pub(crate) sync_entries_max: u32,
     pub(crate) grain: u64,
@@ -140,10 +145,12 @@ impl Plan {
             work_ms,
             ttl_ms: [60_000, 60_000, 2_500][rng.usize(0..3)],
             l1_entries_max: [1_000, 1_000, 8][rng.usize(0..3)],
+            updates: [Updates::Invalidate, Updates::Value, Updates::ValueEverywhere][rng.usize(0..3)],
             outbox_max: [1_000, 2][rng.usize(0..2)],
             log_entries_max: [100_000, 200, 12][rng.usize(0..3)],
             groups_max: [10_000, 10_000, 3][rng.usize(0..3)],
             inbox_max: [8_192, 64, 6][rng.usize(0..3)],
+            hint_batch_max: [256, 1][rng.usize(0..2)],
             evict_every_ms: [0, 0, 0, 150, 600][rng.usize(0..5)],
             sync_entries_max: pick(&mut rng, &[1_000, 3]),
             grain: [1, 4, 10][rng.usize(0..3)],

@@ -165,7 +165,7 @@ impl Client {
     }
 
     fn judge_as_of(&self, row: usize, began: u64, answered: u64, wish: &Wish, answer: &Answer<Value>) {
-        let world = &self.world;
+        let (world, rows) = (&self.world, &self.world.judge.source.rows);
         if self.died() {
             return;
         }
@@ -179,7 +179,11 @@ impl Client {
                 answer.position
             )
         });
-        world.judge.read(&Read { node: self.name(), row, began, answered, wish }, answer);
+        let partition = rows[row].key.partition(world.plan.partitions);
+        let id = &world.nodes[self.node].id;
+        let forgotten = || world.with(|state, now| state.server.has_forgotten(id, partition, now));
+        let read = Read { node: self.name(), row, began, answered, wish, forgotten: &forgotten };
+        world.judge.read(&read, answer);
     }
 
     async fn write(&self, rng: &mut fastrand::Rng) {

@@ -6,7 +6,8 @@
 //!   This is sharper than the bound: freshness is proven anew twice a second.
 //! - **The wish** of a read: `AtMost(d)` and `Latest` as of d ago and of the moment of asking, `AtLeast` of a token shows what
 //!   was written with it.
-//! - **A barrier**: once it is acknowledged, nobody answers with anything older that is not flagged.
+//! - **A barrier**: once it is acknowledged, nobody answers with anything older that is not flagged, but a
+//!   node that was cut off when the server lost what it knew of the nodes.
 //! - **I2**: no record of the live epoch that a node would take is older than what was acknowledged.
 //! - **Nothing from the future**: no answer is newer than the source.
 //! - **Positions** of a node never go back, and no epoch belongs to two incarnations of the server.
@@ -79,6 +80,8 @@ pub(crate) struct Read<'a> {
     pub(crate) began: u64,
     pub(crate) answered: u64,
     pub(crate) wish: &'a Wish,
+    /// Whether the server has forgotten the node, and had the time to be told of it again.
+    pub(crate) forgotten: &'a dyn Fn() -> bool,
 }
 
 impl Judge {
@@ -225,7 +228,7 @@ impl Judge {
         }
         if !answer.stale {
             let behind = self.barriers.staleness(key, version, began);
-            if behind > 0 {
+            if behind > 0 && !(read.forgotten)() {
                 self.violated(answered, format!("barrier: {seen}, {behind} ms after a newer one passed it"));
             }
         }

@@ -23,8 +23,9 @@ pub enum Acknowledge {
     /// So many replicas of the master have it as well, so that a failover to one of them does not lose it.
     Replicated(u32),
     /// Every node has applied it or trusts nothing from before: none serves the old value unless flagged as stale. Takes until
-    /// the next sync of the slowest node, and the staleness bound where one does not sync. A node that was cut off from the store
-    /// for ten times the bound is forgotten: it may serve for the bound what it loaded from the source just before.
+    /// the next sync of the slowest node, and the staleness bound where one does not sync. The store forgets a node that was cut
+    /// off for ten times the bound, or for the bound when the data of the store was lost: such a node may go on serving for
+    /// the bound what it loaded from the source just before.
     Barrier,
 }
 

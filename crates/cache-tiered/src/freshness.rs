@@ -186,11 +186,20 @@ impl<V: Cacheable> Space<V> {
         }
     }
 
-    /// Whether what was found below L1 is what was asked for.
-    pub(crate) fn meets(&self, answer: &Answer<V>, wish: &Freshness, asked: u64, now: u64) -> bool {
-        let Freshness::AtMost(most) = wish else { return true };
+    /// Whether what was found below L1 is what was asked for. It may be what another caller's flight brought that began long
+    /// before, and a node that stood still or hears nothing has not learned what happened since: that is no answer, or one
+    /// that is flagged where the caller takes such.
+    pub(crate) fn meets(&self, answer: &mut Answer<V>, wish: &Freshness, asked: u64, now: u64) -> bool {
         let before = answer.lag_ms.saturating_sub(now.saturating_sub(asked));
-        u128::from(before) <= most.as_millis()
+        let within = match wish {
+            Freshness::AtMost(most) => u128::from(before) <= most.as_millis(),
+            _ => true,
+        };
+        if !self.settings.event_driven || before <= self.bound_ms || mutated!("old_flight_joined") {
+            return within;
+        }
+        answer.stale = matches!(wish, Freshness::Any | Freshness::AtMost(_)) && !self.settings.critical;
+        within && self.served_stale(answer.stale)
     }
 
     /// Reads L1 and L2 for a caller with a wish that L1 could not meet as it was. `None`: neither has what was asked for.
@@ -214,8 +223,8 @@ impl<V: Cacheable> Space<V> {
         }
         let proven = self.proven(core, key);
         let found = self.find_in_l2(core, key, options).await?;
-        let answer = self.answer(core, proven, found);
-        self.meets(&answer, wish, asked, core.clock.now()).then_some(answer)
+        let mut answer = self.answer(core, proven, found);
+        self.meets(&mut answer, wish, asked, core.clock.now()).then_some(answer)
     }
 
     /// What a read through all tiers may do for a caller with a wish: `Ok` with the answer of L1, else whether L2 may be

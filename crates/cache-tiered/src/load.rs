@@ -62,8 +62,8 @@ impl<V: Cacheable> Space<V> {
             Err(shared) => shared,
         };
         let judged = |proven: u64, found: Found<V>| {
-            let answer = self.answer(core, proven, found);
-            if self.meets(&answer, &options.freshness, asked, core.clock.now()) {
+            let mut answer = self.answer(core, proven, found);
+            if self.meets(&mut answer, &options.freshness, asked, core.clock.now()) {
                 return Ok(answer);
             }
             let asked = options.freshness.clone();

@@ -93,6 +93,7 @@ pub(crate) fn start(world: &Arc<World>, node: usize) {
     let bus = BusConfig {
         sync_entries_max: plan.sync_entries_max,
         hint_batch_max: plan.hint_batch_max,
+        hints_waiting_max: plan.inbox_max,
         ..BusConfig::default()
     };
     builder = builder.bus(bus).clock(place.clock.clone()).settings(settings).on(

@@ -249,8 +249,10 @@ impl<K, V, P: Policy> L1<K, V, P> {
         // The usual case first, and without a call: what a call needs would be put aside for every hit.
         if !self.watch.wants(at.hash()) {
             let shard = self.shard(at.resource());
-            if let Some(shelf) = shard.shelf.glance() {
-                let (slot, front) = shelf.find(at.hash(), |held| held.borrow() == key)?;
+            if let Some(shelf) = shard.shelf.glance()
+                && let Ok(found) = shelf.glance(at.hash(), |held| held.borrow() == key)
+            {
+                let (slot, front) = found?;
                 let hard_expiry = front.hard_expiry();
                 let (epoch, version) =
                     if FENCED { self.present[at.partition() as usize].read() } else { (0, 0) };

@@ -8,7 +8,7 @@ use crate::entry::{Admission, Back, Front, Home, Notes, Parts};
 use crate::index::Index;
 use crate::sliding::{LOOK_HERE, Sliding};
 use crate::slots::{Slots, push_sparingly};
-use crate::table::Table;
+use crate::table::{Glance, Table};
 use crate::tally::Tally;
 use crate::wheel::Wheel;
 use crate::{Address, Cause, Groups, Left, Meta};
@@ -37,6 +37,9 @@ pub(crate) struct Shelf<K, V, P> {
     /// Where the walk for dead entries goes on, and the fence's version it began at and last completed.
     walk: Walk,
 }
+
+/// A slot with what every look-up reads of it.
+type Found<'a, K, V> = Option<(u32, &'a Front<K, V>)>;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Walk {
@@ -85,13 +88,28 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
 
     /// The key decides: two that are equal have the same hash.
     #[inline]
-    pub(crate) fn find(&self, hash: u64, matches: impl Fn(&K) -> bool) -> Option<(u32, &Front<K, V>)> {
+    pub(crate) fn find(&self, hash: u64, matches: impl Fn(&K) -> bool) -> Found<'_, K, V> {
         let mut found = None;
         let slot = self.table.find(hash, |slot| {
             found = self.fronts.get(slot).filter(|front| matches(&front.key));
             found.is_some()
         })?;
         found.map(|front| (slot, front))
+    }
+
+    /// [`find`](Self::find) without a call; `Err` if it has to be called.
+    #[inline(always)]
+    pub(crate) fn glance(&self, hash: u64, matches: impl Fn(&K) -> bool) -> Result<Found<'_, K, V>, ()> {
+        let mut found = None;
+        let glance = self.table.glance(hash, |slot| {
+            found = self.fronts.get(slot).filter(|front| matches(&front.key));
+            found.is_some()
+        });
+        match glance {
+            Glance::Found(slot) => Ok(found.map(|front| (slot, front))),
+            Glance::Nobody => Ok(None),
+            Glance::Unsure => Err(()),
+        }
     }
 
     /// The back of a slot that has been given out at some time.

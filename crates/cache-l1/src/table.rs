@@ -100,6 +100,14 @@ pub(crate) struct Table {
     expected: usize,
 }
 
+/// What a short look says.
+pub(crate) enum Glance {
+    Found(u32),
+    Nobody,
+    /// One has to look further.
+    Unsure,
+}
+
 #[inline(always)]
 fn tag_of(hash: u64) -> u8 {
     (hash >> 57) as u8 | USED
@@ -127,22 +135,27 @@ impl Table {
     }
 
     /// The first of the slots with that hash, and perhaps of others, that `is_it` says yes to. It may be asked twice.
-    ///
-    /// Here the usual cases, in few registers: the first with the tag, where the search begins, is it, or nobody can be.
     #[inline(always)]
     pub(crate) fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        let group = self.groups.get(self.home(hash))?;
-        match group.tagged(tag_of(hash)).next() {
-            Some(place) => {
-                let slot = group.slots.get(place).copied().filter(|&slot| is_it(slot));
-                if slot.is_some() {
-                    return slot;
-                }
-            }
-            None if group.passed == 0 => return None,
-            None => {}
+        match self.glance(hash, &mut is_it) {
+            Glance::Found(slot) => Some(slot),
+            Glance::Nobody => None,
+            Glance::Unsure => self.find_anywhere(hash, is_it),
         }
-        self.find_anywhere(hash, is_it)
+    }
+
+    /// The usual cases, in few registers and without a call: the first with the tag, where the search begins, is it, or
+    /// nobody can be.
+    #[inline(always)]
+    pub(crate) fn glance(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Glance {
+        let Some(group) = self.groups.get(self.home(hash)) else { return Glance::Nobody };
+        let Some(place) = group.tagged(tag_of(hash)).next() else {
+            return if group.passed == 0 { Glance::Nobody } else { Glance::Unsure };
+        };
+        match group.slots.get(place) {
+            Some(&slot) if is_it(slot) => Glance::Found(slot),
+            _ => Glance::Unsure,
+        }
     }
 
     #[inline(never)]

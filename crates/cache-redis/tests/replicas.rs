@@ -187,12 +187,16 @@ async fn a_replica_answers_reads_to_which_any_age_will_do() {
     put(&plain, &key, 1).await.unwrap();
     has(&store, &key, 1).await;
     assert!(reads_of(&deployment.replicas[0]) && !reads_of(&deployment.master));
-    assert!(plain.read_replica(P0, &[key.clone()]).await.unwrap().is_none(), "it was not asked for");
+    assert!(
+        plain.read_replica(P0, std::slice::from_ref(&key)).await.unwrap().is_none(),
+        "it was not asked for"
+    );
     // Cut off from its master it goes on with what it has.
     deployment.replicas[0].command(&["REPLICAOF", "127.0.0.1", "1"]);
     put(&plain, &key, 2).await.unwrap();
     assert_eq!(at_a_replica(&store, &key).await, Ok(Some(1)));
-    let at_master = plain.read(P0, &[key.clone()]).await.unwrap().items[0].record.clone().unwrap();
+    let at_master =
+        plain.read(P0, std::slice::from_ref(&key)).await.unwrap().items[0].record.clone().unwrap();
     assert_eq!(version(&at_master), 2);
     // And also while the master is away.
     deployment.master.kill();

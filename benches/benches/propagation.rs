@@ -12,12 +12,11 @@ use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, cmd};
 use cache_events::{CacheEvent, Key, Namespace, NodeId, Partition, Position, wire};
 use cache_policy::PolicyKind;
-use cache_redis::{RedisConfig, RedisStore, RedisTransport};
+use cache_redis::RedisConfig;
 use cache_testkit::RedisServer;
 use cache_tiered::{NamespaceSettings, Observer, TieredCache, TypedCache};
+use edgecache_benches::placed::{pin, ports, this_thread};
 use edgecache_benches::{Value, median, node, now, quantile, quick, rounds, value};
-use rustix::process::Pid;
-use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
 use tokio::sync::{mpsc, oneshot};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,12 +30,6 @@ impl Observer for Watch {
     fn applied(&self, _: Partition, position: Position, _: &CacheEvent) {
         let _ = self.told.try_send((position, now()));
     }
-}
-
-type Ports = (Arc<RedisStore>, Arc<RedisTransport>);
-
-fn ports(config: &RedisConfig) -> anyhow::Result<Ports> {
-    Ok((Arc::new(RedisStore::new(config.clone())?), Arc::new(RedisTransport::new(config.clone())?)))
 }
 
 /// A push connection that tells when a message came.
@@ -79,17 +72,6 @@ async fn other_side(
     let _ = ready.send(b.clone());
     let _ = stop.await;
     b.stop().await;
-    Ok(())
-}
-
-/// Keeps a thread, or the first thread of a process, on one core.
-fn pin(id: u32, core: usize) -> anyhow::Result<()> {
-    let mut cores = CpuSet::new();
-    cores.set(core);
-    let pid = Pid::from_raw(id.try_into()?).ok_or_else(|| anyhow::anyhow!("no process {id}"))?;
-    sched_setaffinity(Some(pid), &cores)?;
-    // What was asked for, and not what a count of cores made of it, decides what is measured.
-    anyhow::ensure!(sched_getaffinity(Some(pid))? == cores, "{id} does not stay on core {core}");
     Ok(())
 }
 
@@ -182,7 +164,7 @@ async fn main() -> anyhow::Result<()> {
     let (stop, stopped) = oneshot::channel();
     let other = other_side(config.clone(), client.clone(), told, pushed, ready, stopped);
     let thread = std::thread::spawn(move || -> anyhow::Result<()> {
-        id.send(gettid().as_raw_nonzero().get().unsigned_abs())?;
+        id.send(this_thread())?;
         tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(other)
     });
     let b = is_ready.await?;

@@ -2,6 +2,7 @@
 
 pub mod instructions;
 pub mod l1;
+pub mod placed;
 pub mod simulate;
 
 use std::sync::Arc;

@@ -44,7 +44,7 @@ impl Watch {
 impl<K, V, P: Policy> L1<K, V, P> {
     /// Begins to watch the look-ups, hits and misses alike, to learn which hit ratio they would have with another number
     /// of entries. See [`Curve::new`] for the two numbers and for what it costs; 128 and
-    /// [`KEYS_WATCHED`](crate::KEYS_WATCHED) add 2.5 % to the
+    /// [`KEYS_WATCHED`](crate::KEYS_WATCHED) add 1.3 % to the
     /// instructions of a look-up (counted by `cargo xtask bench l1 --instructions`, which fails above 3 %).
     #[must_use]
     pub fn watched(mut self, one_in: u32, keys_max: usize) -> Self {

@@ -76,43 +76,31 @@ impl Transport for RedisTransport {
         let mut cmd = self.dialer.begin(script, partition, at, 0, |_| {});
         cmd.arg(node.as_str()).arg(max.max(1));
         let answer = self.control.eval(partition, script, &cmd).await?;
-        let answer = sync_answer(answer)?;
+        let answer = sync_answer(answer, at)?;
         self.dialer.saw_epoch(partition, answer.head.epoch);
         Ok(answer)
     }
 }
 
-fn sync_answer(answer: Value) -> Result<SyncAnswer, Fault> {
+fn sync_answer(answer: Value, at: Position) -> Result<SyncAnswer, Fault> {
     let (head, server_ms) = reply::head(&answer, 1)?;
     let Value::Array(list) = answer else { return Err(reply::odd("sync")) };
     let Ok([tag, _, _, _, Value::Array(list)]) = <[Value; 5]>::try_from(list) else {
         return Err(reply::odd("sync"));
     };
     let missed = match reply::text(&tag) {
-        Some("O") => Missed::Entries(list.into_iter().map(entry).collect::<Result<_, _>>()?),
+        Some("O") => {
+            let entry = |(seq, envelope)| {
+                let payload = reply::bytes(envelope).ok_or_else(|| reply::odd("log entry"))?;
+                Ok(LogEntry { position: Position::new(at.epoch, seq), payload })
+            };
+            Missed::Entries((at.seq + 1..).zip(list).map(entry).collect::<Result<_, Fault>>()?)
+        }
         Some("G") => Missed::Gap(groups(&list)?),
         Some("R") => Missed::Reset(groups(&list)?),
         _ => return Err(reply::odd("sync")),
     };
     Ok(SyncAnswer { head, server_ms, missed })
-}
-
-/// `[id, [name, value, ..]]`. An entry without our field has an empty payload, which the receiver cannot decode and
-/// takes for the worst.
-fn entry(value: Value) -> Result<LogEntry, Fault> {
-    let Value::Array(pair) = value else { return Err(reply::odd("log entry")) };
-    let Ok([id, Value::Array(fields)]) = <[Value; 2]>::try_from(pair) else {
-        return Err(reply::odd("log entry"));
-    };
-    let position = reply::text(&id).and_then(|id| id.parse().ok()).ok_or_else(|| reply::odd("log entry"))?;
-    let mut fields = fields.into_iter();
-    let mut payload = None;
-    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
-        if reply::text(&name) == Some("d") {
-            payload = reply::bytes(value);
-        }
-    }
-    Ok(LogEntry { position, payload: payload.unwrap_or_default() })
 }
 
 fn groups(list: &[Value]) -> Result<Vec<GroupStamp>, Fault> {

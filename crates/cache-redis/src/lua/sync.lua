@@ -1,6 +1,7 @@
 -- What follows a position. Notes where the node stands, so it is a write, and only a true master answers it.
 -- ARGV 5 node · 6 most entries
--- Answers { O entries | G gap | R other epoch, epoch, sequence, server ms, entries or group table }.
+-- Answers { O entries | G gap | R other epoch, epoch, sequence, server ms, envelopes or group table }. Of entries there are
+-- the envelopes alone: they follow the caller's position without a hole, and Lua copies all that it hands out.
 ensure()
 local s, now = head(), millis()
 call('HSET', META, 'n:' .. ARGV[5], ARGV[3] .. '-' .. ARGV[4] .. ':' .. now)
@@ -38,4 +39,10 @@ if AT_S == s then return answer('O', {}) end
 local found = call('XRANGE', LOG, '(' .. EPOCH .. '-' .. ARGV[4], '+', 'COUNT', ARGV[6])
 -- Ids grow, so the last one tells whether all of them are there: trimmed, deleted or never appended is a gap.
 if #found == 0 or sequence(found[#found][1]) ~= AT_S + #found then return answer('G', groups()) end
-return answer('O', found)
+local envelopes = {}
+for i = 1, #found do
+  -- An entry without our field has an empty envelope, which the receiver cannot decode and takes for the worst.
+  local fields = found[i][2]
+  envelopes[i] = fields[1] == 'd' and fields[2] or ''
+end
+return answer('O', envelopes)

@@ -9,32 +9,32 @@
 //! and farther, and then it is made anew or doubles. Here a search ends where nobody had to go on, and who leaves takes
 //! back what it had counted.
 
+use wide::u8x16;
+
 /// So many tags, the count, and the slots fill one line.
 const PLACES: usize = 12;
 /// Entries a group before the table grows, on average. Then one in ten, after long use, is not in the group it came
 /// to first, as one stays elsewhere that came when it was crowded; with ten it would be one in three.
 const ENTRIES_PER_GROUP: usize = 8;
+/// Where the count stands, behind the tags.
+const PASSED: usize = PLACES;
+/// The bits of the places in a comparison of sixteen bytes.
+const ALL: u32 = (1 << PLACES) - 1;
 /// In every tag, so that none is 0.
 const USED: u8 = 0x80;
-/// The lowest bit of each place's tag, and its highest.
-const LOWEST: u128 = 0x0101_0101_0101_0101_0101_0101;
-const HIGHEST: u128 = LOWEST << 7;
 /// A count that got so far stays there: a search goes on in vain, until the table grows.
 const PASSED_MAX: u8 = 0xff;
 
 #[derive(Clone, Debug, Default)]
 #[repr(C, align(64))]
 struct Group {
-    /// A tag for each place, 0 for an empty one.
-    tags: [u8; PLACES],
-    /// How many passed by.
-    passed: u8,
-    idle: [u8; 3],
+    /// A tag for each place, 0 for an empty one; then how many passed by; then nothing, to be compared at once.
+    head: [u8; 16],
     slots: [u32; PLACES],
 }
 
-/// Some places of a group: the highest bit of the tag of each.
-struct Places(u128);
+/// Some places of a group, a bit for each.
+struct Places(u32);
 
 impl Iterator for Places {
     type Item = usize;
@@ -44,35 +44,28 @@ impl Iterator for Places {
         if self.0 == 0 {
             return None;
         }
-        let place = self.0.trailing_zeros() / 8;
+        let place = self.0.trailing_zeros();
         self.0 &= self.0 - 1;
         Some(place as usize)
     }
 }
 
 impl Group {
-    /// The places with that tag, and now and then one behind such a one.
-    ///
-    /// The usual way to find a zero byte in a word (Warren, "Hacker's Delight", section 6-1): taking one from each byte sets the highest bit of those
-    /// that were 0, and, as it is borrowed from the next, perhaps of those behind them. No vectors, as these take code
-    /// that is not safe.
+    /// The places with that tag; with 0 the empty ones.
     #[inline(always)]
     fn tagged(&self, tag: u8) -> Places {
-        let other = self.tags() ^ (LOWEST * u128::from(tag));
-        Places(other.wrapping_sub(LOWEST) & !other & HIGHEST)
+        Places(u8x16::new(self.head).simd_eq(u8x16::splat(tag)).to_bitmask() & ALL)
     }
 
     #[inline(always)]
     fn empty(&self) -> Places {
-        Places(!self.tags() & HIGHEST)
+        self.tagged(0)
     }
 
-    /// The tags in one word, and above them what does not matter.
+    /// How many came here first, or on their way, and had to go on.
     #[inline(always)]
-    fn tags(&self) -> u128 {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = self.tags;
-        let [m, n, o] = self.idle;
-        u128::from_le_bytes([a, b, c, d, e, f, g, h, i, j, k, l, self.passed, m, n, o])
+    fn passed(&self) -> u8 {
+        self.head[PASSED]
     }
 
     /// False if there is no empty place.
@@ -80,7 +73,7 @@ impl Group {
     fn put(&mut self, hash: u64, slot: u32) -> bool {
         let place = self.empty().next();
         if let Some(place) = place {
-            self.tags[place] = tag_of(hash);
+            self.head[place] = tag_of(hash);
             self.slots[place] = slot;
         }
         place.is_some()
@@ -88,7 +81,7 @@ impl Group {
 
     /// What is held.
     fn slots(&self) -> impl Iterator<Item = u32> + '_ {
-        Places(self.tags() & HIGHEST).map(|place| self.slots[place])
+        Places(!self.empty().0 & ALL).map(|place| self.slots[place])
     }
 }
 
@@ -150,7 +143,7 @@ impl Table {
     pub(crate) fn glance(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Glance {
         let Some(group) = self.groups.get(self.home(hash)) else { return Glance::Nobody };
         let Some(place) = group.tagged(tag_of(hash)).next() else {
-            return if group.passed == 0 { Glance::Nobody } else { Glance::Unsure };
+            return if group.passed() == 0 { Glance::Nobody } else { Glance::Unsure };
         };
         match group.slots.get(place) {
             Some(&slot) if is_it(slot) => Glance::Found(slot),
@@ -169,7 +162,7 @@ impl Table {
                     return Some(slot);
                 }
             }
-            if group.passed == 0 {
+            if group.passed() == 0 {
                 return None;
             }
             at = self.after(at);
@@ -197,7 +190,7 @@ impl Table {
         // Ends: the table is never full.
         while !self.groups[at].put(hash, slot) {
             let group = &mut self.groups[at];
-            group.passed = group.passed.saturating_add(1);
+            group.head[PASSED] = group.passed().saturating_add(1);
             at = self.after(at);
         }
     }
@@ -210,7 +203,7 @@ impl Table {
             && let Some(place) = group.tagged(tag_of(hash)).next()
             && group.slots[place] == slot
         {
-            group.tags[place] = 0;
+            group.head[place] = 0;
             self.entries -= 1;
         } else {
             self.remove_anywhere(hash, slot);
@@ -224,12 +217,12 @@ impl Table {
         for _ in 0..self.groups.len() {
             let group = &mut self.groups[at];
             if let Some(place) = group.tagged(tag_of(hash)).find(|&place| group.slots[place] == slot) {
-                group.tags[place] = 0;
+                group.head[place] = 0;
                 self.entries -= 1;
                 self.take_back(home, at);
                 return;
             }
-            if group.passed == 0 {
+            if group.passed() == 0 {
                 return;
             }
             at = self.after(at);
@@ -242,8 +235,8 @@ impl Table {
         let mut at = home;
         while at != end {
             let group = &mut self.groups[at];
-            if group.passed < PASSED_MAX {
-                group.passed -= 1;
+            if group.passed() < PASSED_MAX {
+                group.head[PASSED] -= 1;
             }
             at = self.after(at);
         }
@@ -278,23 +271,24 @@ mod tests {
     }
 
     fn passed(table: &Table) -> u32 {
-        table.groups.iter().map(|group| u32::from(group.passed)).sum()
+        table.groups.iter().map(|group| u32::from(group.passed())).sum()
     }
 
     #[test]
-    fn a_group_is_a_line_and_no_place_with_the_tag_is_missed() {
+    fn a_group_is_a_line_and_the_places_with_a_tag_are_found() {
         assert_eq!((size_of::<Group>(), align_of::<Group>()), (64, 64));
         let mut rng = Rng::new(1);
         for _ in 0..1_000 {
             let tags: Vec<u8> = (0..PLACES).map(|_| [0, 0x80, 0x81, 0xff][rng.below(4) as usize]).collect();
-            let mut group = Group { passed: rng.below(256) as u8, ..Group::default() };
-            group.tags.copy_from_slice(&tags);
+            let mut group = Group::default();
+            group.head[..PLACES].copy_from_slice(&tags);
+            // Whatever the count looks like, it is no tag.
+            group.head[PASSED] = rng.below(256) as u8;
             let with = |tag| (0..PLACES).filter(|&place| tags[place] == tag).collect::<Vec<_>>();
             assert_eq!(group.empty().collect::<Vec<_>>(), with(0));
             for tag in [0x80, 0x81, 0xff] {
                 let found: Vec<usize> = group.tagged(tag).collect();
-                assert!(with(tag).iter().all(|place| found.contains(place)), "{tags:?}: {found:?}");
-                assert!(found.iter().all(|&place| place < PLACES));
+                assert_eq!(found, with(tag), "{tags:?}");
             }
         }
     }

@@ -21,6 +21,9 @@ use crate::config::NodeConfig;
 use crate::http::{self, App};
 use crate::memory::{self, Meter};
 
+/// How often, and how far apart, a master that does not answer is asked at the start whether it is guarded.
+const ASKED_MAX: u32 = 10;
+const ASKED_EVERY: Duration = Duration::from_millis(300);
 /// How long requests under way may still take once the node stops.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -110,20 +113,29 @@ impl Node {
 /// node that sees such a master believes it.
 async fn refuse_unguarded(redis: &RedisStore) -> anyhow::Result<()> {
     const SETTING: &str = "redis.require_min_replicas is on";
-    let topology = redis.topology().await.with_context(|| format!("{SETTING}, and nobody can be asked"))?;
-    for master in topology.masters {
-        let name = master.name;
-        if !master.healthy {
-            bail!("{SETTING}, and master {name} does not say whether it is guarded: it does not answer");
+    // The time-outs of reads are short; that a machine is busy while its nodes start says nothing.
+    let mut asked = 1;
+    let masters = loop {
+        let topology =
+            redis.topology().await.with_context(|| format!("{SETTING}, and nobody can be asked"))?;
+        match topology.masters.iter().find(|master| !master.healthy) {
+            None => break topology.masters,
+            Some(silent) if asked == ASKED_MAX => bail!(
+                "{SETTING}, and master {} does not say whether it is guarded: it does not answer",
+                silent.name
+            ),
+            Some(_) => asked += 1,
         }
-        if !master.guarded {
-            bail!(
-                "{SETTING}, and master {name} goes on alone when it is cut off from its replicas: set min-replicas-to-write and \
-                 min-replicas-max-lag there"
-            );
-        }
+        tokio::time::sleep(ASKED_EVERY).await;
+    };
+    match masters.into_iter().find(|master| !master.guarded) {
+        None => Ok(()),
+        Some(alone) => bail!(
+            "{SETTING}, and master {} goes on alone when it is cut off from its replicas: set min-replicas-to-write and \
+             min-replicas-max-lag there",
+            alone.name
+        ),
     }
-    Ok(())
 }
 
 /// Runs a node until `shutdown` is cancelled. Says on stdout where it listens.

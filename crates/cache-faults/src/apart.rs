@@ -1,7 +1,7 @@
 //! A node in a process of its own, which can be stopped and killed: this program, started once more.
 //!
 //! It is asked by lines on its standard input, `<id> get <number>` or `<id> live`, and answers `<id> <answer>`. What it
-//! loads comes from the file of the [source](crate::source). It ends with its input.
+//! loads comes from the file of the source (`source.rs`). It ends with its input.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};

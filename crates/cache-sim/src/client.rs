@@ -165,7 +165,7 @@ impl Client {
     }
 
     fn judge_as_of(&self, row: usize, began: u64, answered: u64, wish: &Wish, answer: &Answer<Value>) {
-        let (world, rows) = (&self.world, &self.world.judge.source.rows);
+        let world = &self.world;
         if self.died() {
             return;
         }
@@ -179,10 +179,7 @@ impl Client {
                 answer.position
             )
         });
-        let partition = rows[row].key.partition(world.plan.partitions);
-        let id = &world.nodes[self.node].id;
-        let forgotten = || world.with(|state, now| state.server.has_forgotten(id, partition, now));
-        let read = Read { node: self.name(), row, began, answered, wish, forgotten: &forgotten };
+        let read = Read { node: self.name(), number: self.node, row, began, answered, wish };
         world.judge.read(&read, answer);
     }
 
@@ -319,7 +316,7 @@ impl Client {
             self.note_write(|| format!("has it acknowledged ({level:?}): {changed:?}"));
             self.world.with(|state, now| self.world.judge.acked(changed, began, &state.server, now));
             if level == Acknowledge::Barrier {
-                self.world.judge.barrier_passed(changed, self.world.now());
+                self.world.judge.barrier_passed(changed, began, self.world.now());
             }
             self.hand_out(token.as_ref(), changed);
             return;

@@ -6,8 +6,9 @@
 //!   This is sharper than the bound: freshness is proven anew twice a second.
 //! - **The wish** of a read: `AtMost(d)` and `Latest` as of d ago and of the moment of asking, `AtLeast` of a token shows what
 //!   was written with it.
-//! - **A barrier**: once it is acknowledged, nobody answers with anything older that is not flagged, but a
-//!   node that was cut off when the server lost what it knew of the nodes.
+//! - **A barrier**: once it is acknowledged, nobody answers with anything older that is not flagged, but a node that was in no
+//!   roll while it waited: the server had lost what it knew of the nodes, and that one was cut off. What the server knows
+//!   when somebody reads plays no part.
 //! - **I2**: no record of the live epoch that a node would take is older than what was acknowledged.
 //! - **Nothing from the future**: no answer is newer than the source.
 //! - **Positions** of a node never go back, and no epoch belongs to two incarnations of the server.
@@ -54,8 +55,10 @@ pub(crate) struct Judge {
     pub(crate) source: Source,
     checker: StalenessChecker,
     versioned: Mutex<Versioned>,
-    /// What was acknowledged behind a barrier.
-    barriers: StalenessChecker,
+    /// What was acknowledged behind a barrier that waited for the node, by node.
+    barriers: Vec<StalenessChecker>,
+    /// When a roll was last told that a barrier trusts and that lacks the node.
+    left_out: Mutex<HashMap<(usize, Partition), u64, BuildHasherDefault<DefaultHasher>>>,
     plan: Plan,
     grain: u64,
     bound: u64,
@@ -76,12 +79,11 @@ struct Versioned {
 /// One read, as its caller saw it.
 pub(crate) struct Read<'a> {
     pub(crate) node: &'a str,
+    pub(crate) number: usize,
     pub(crate) row: usize,
     pub(crate) began: u64,
     pub(crate) answered: u64,
     pub(crate) wish: &'a Wish,
-    /// Whether the server has forgotten the node, and had the time to be told of it again.
-    pub(crate) forgotten: &'a dyn Fn() -> bool,
 }
 
 impl Judge {
@@ -95,7 +97,8 @@ impl Judge {
                 checker: StalenessChecker::new(bound_of(plan)),
                 lost_at: None,
             }),
-            barriers: StalenessChecker::new(0),
+            barriers: (0..plan.nodes).map(|_| StalenessChecker::new(0)).collect(),
+            left_out: Mutex::default(),
             bound: bound_of(plan),
             grain: plan.grain,
             plan: plan.clone(),
@@ -161,13 +164,28 @@ impl Judge {
         }
     }
 
-    /// Changes were acknowledged behind a barrier. (What is lost of versioned puts with the data of the store is lost for
-    /// barriers too.)
-    pub(crate) fn barrier_passed(&self, changed: &[(usize, Version)], now: u64) {
+    /// A roll was told. (In that of a young epoch nobody need stand: a barrier waits then.)
+    pub(crate) fn roll_told(&self, partition: Partition, left_out: &[usize], epoch_age_ms: u64, now: u64) {
+        if epoch_age_ms >= BOUND_MS {
+            let mut known = self.left_out.lock();
+            known.extend(left_out.iter().map(|&node| ((node, partition), now)));
+        }
+    }
+
+    /// Changes that were begun then were acknowledged behind a barrier. (What is lost of versioned puts with the data of the
+    /// store is lost for barriers too.)
+    pub(crate) fn barrier_passed(&self, changed: &[(usize, Version)], began: u64, now: u64) {
+        let left_out = self.left_out.lock();
         for &(row, version) in
             changed.iter().filter(|(row, _)| self.source.rows[*row].style != Style::Versioned)
         {
-            self.barriers.acked(&self.source.rows[row].key, version, now);
+            let key = &self.source.rows[row].key;
+            let partition = key.partition(self.plan.partitions);
+            for (node, barriers) in self.barriers.iter().enumerate() {
+                if left_out.get(&(node, partition)).is_none_or(|&at| at < began) {
+                    barriers.acked(key, version, now);
+                }
+            }
         }
     }
 
@@ -227,8 +245,8 @@ impl Judge {
             self.violated(answered, what);
         }
         if !answer.stale {
-            let behind = self.barriers.staleness(key, version, began);
-            if behind > 0 && !(read.forgotten)() {
+            let behind = self.barriers[read.number].staleness(key, version, began);
+            if behind > 0 {
                 self.violated(answered, format!("barrier: {seen}, {behind} ms after a newer one passed it"));
             }
         }

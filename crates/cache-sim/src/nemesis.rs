@@ -57,15 +57,20 @@ async fn one(world: Arc<World>, planned: Planned) {
         Fault::Stop => {
             world.with(|state, now| state.stopped_until = state.stopped_until.max(now + for_ms));
         }
-        Fault::Restart => server_dies(&world, for_ms, |state| state.server.snapshot()).await,
+        Fault::Restart => {
+            // Where another one was the master meanwhile, what it was given is not in the data of this one.
+            if server_dies(&world, for_ms, |state| state.server.snapshot()).await == Succession::Interrupted {
+                world.judge.data_lost(world.now());
+            }
+        }
         Fault::Emptied => {
-            server_dies(&world, for_ms, |state| state.server.nothing()).await;
+            let _ = server_dies(&world, for_ms, |state| state.server.nothing()).await;
             world.judge.data_lost(world.now());
         }
         Fault::OldSnapshot { age_ms } => {
             let old = world.with(|state, _| state.server.snapshot());
             pass(age_ms).await;
-            server_dies(&world, for_ms, move |_| old).await;
+            let _ = server_dies(&world, for_ms, move |_| old).await;
             world.judge.data_lost(world.now());
         }
         Fault::Failover { lag_ms } => {
@@ -192,22 +197,37 @@ async fn crash(world: &Arc<World>, node: usize, for_ms: u64) {
     tokio::join!(bury(cache), buried);
 }
 
+/// Who was the master while a server was away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Succession {
+    /// Nobody.
+    Vacant,
+    /// Another fault had put another one, or its data, in the place.
+    Interrupted,
+}
+
 /// The server is away for a while and comes back with other data.
-async fn server_dies(world: &World, for_ms: u64, data: impl FnOnce(&State) -> Vec<crate::server::Part>) {
-    let data = world.with(|state, now| {
+async fn server_dies(
+    world: &World,
+    for_ms: u64,
+    data: impl FnOnce(&State) -> Vec<crate::server::Part>,
+) -> Succession {
+    let (data, life) = world.with(|state, now| {
         let data = data(state);
         state.server.up = false;
         let nothing = state.server.nothing();
         state.server.reborn(nothing);
         world.connections_lost(state, now);
-        data
+        (data, state.server.life)
     });
     pass(for_ms).await;
     world.with(|state, now| {
+        let undisturbed = state.server.life == life;
         state.server.reborn(data);
         state.server.up = true;
         world.connections_lost(state, now);
-    });
+        if undisturbed { Succession::Vacant } else { Succession::Interrupted }
+    })
 }
 
 /// Another server is the master from here on. Gives back the data of the one that was.

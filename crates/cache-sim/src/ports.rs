@@ -233,8 +233,13 @@ impl Store for Ports {
     }
 
     async fn nodes(&self, partition: Partition) -> Result<NodeRoll, StoreError> {
+        let world = self.world().clone();
         let nodes = self.0.call(Call::control("nodes"), move |state, now| {
-            state.server.step(partition, now, |part, step| part.nodes(step))
+            let roll = state.server.step(partition, now, |part, step| part.nodes(step));
+            let left_out = |node: &usize| roll.nodes.iter().all(|row| row.node != world.nodes[*node].id);
+            let left_out: Vec<usize> = (0..world.nodes.len()).filter(left_out).collect();
+            world.judge.roll_told(partition, &left_out, roll.epoch_age_ms, now);
+            roll
         });
         let roll = nodes.await?;
         self.saw(partition, roll.head);

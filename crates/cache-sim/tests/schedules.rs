@@ -40,6 +40,21 @@ fn what_was_mended_stays_so() {
     }
 }
 
+/// In both the promises held, and the judgement was wrong.
+#[test]
+fn what_was_judged_wrongly_is_judged_rightly() {
+    for (seed, what) in [
+        (
+            60_986,
+            "a node that was in no roll while a barrier waited was not excepted, for a later epoch was young",
+        ),
+        (89_889, "a master that came back after another one had served was taken for one that lost nothing"),
+    ] {
+        let broken = run(seed, Detail::Nothing).violations;
+        assert!(broken.is_empty(), "{seed}: {what}: {broken:#?}");
+    }
+}
+
 #[test]
 fn no_schedule_breaks_a_promise() {
     let done = campaign(0, 24, 2, false);

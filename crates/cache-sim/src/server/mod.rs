@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use bytes::Bytes;
-use cache_events::{Key, NodeId, Partition, Position};
+use cache_events::{Key, Partition, Position};
 
 pub(crate) use part::{NewRecord, Part, PutRefused};
 
@@ -164,11 +164,6 @@ impl Server {
         for (number, seen) in (0..).zip(seen) {
             hello(&mut *self, number, seen);
         }
-    }
-
-    /// Whether a node is in no roll, and the epoch is so old that nobody waits for it to come up.
-    pub(crate) fn has_forgotten(&self, node: &NodeId, partition: Partition, world_ms: u64) -> bool {
-        self.parts[partition.index()].has_forgotten(node, self.ms(world_ms))
     }
 
     pub(crate) fn incarnation(&self) -> u64 {

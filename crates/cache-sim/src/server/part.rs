@@ -16,7 +16,6 @@ use cache_l2::{Append, Lease, LeaseAnswer, LeaseAsk, LeaseToken, NodeRoll, NodeR
 
 use super::log::Log;
 use super::{Map, Publication, Step};
-use crate::judge::BOUND_MS;
 
 /// One partition of one server.
 #[derive(Debug, Clone, Default)]
@@ -191,12 +190,6 @@ impl Part {
             epoch_age_ms: step.ms.saturating_sub(ensured.epoch / 1000),
             nodes: self.meta.iter().flat_map(|meta| &meta.nodes).map(row).collect(),
         }
-    }
-
-    pub(super) fn has_forgotten(&self, node: &NodeId, ms: u64) -> bool {
-        self.meta.as_ref().is_some_and(|meta| {
-            !meta.nodes.contains_key(node) && ms.saturating_sub(meta.epoch / 1000) > BOUND_MS
-        })
     }
 
     /// The record of a key that a node which knows all would take for alive.

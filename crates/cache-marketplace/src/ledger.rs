@@ -30,6 +30,13 @@ pub const NAME_BYTES_MAX: usize = 48;
 /// Longest id of a booking or a user, in bytes.
 pub const ID_BYTES_MAX: usize = 128;
 
+/// Highest price per hour: a million dollars.
+pub const PRICE_MAX: MicroUsd = MicroUsd(1_000_000_000_000);
+/// Highest sum of money, of one booking and of all of a day: what a signed integer of 64 bits holds.
+pub const SUM_MAX: MicroUsd = MicroUsd(i64::MAX as u64);
+/// Latest time of a booking: the end of the year 9999.
+pub const TIME_MAX: u64 = 253_402_300_799_999;
+
 /// What a provider offers of a model: `count` GPUs named `<provider>/<model>/<n>`, n from 1.
 ///
 /// The first of them costs the lowest price, the others the mean.
@@ -189,6 +196,12 @@ pub trait Ledger: Send + Sync {
     /// Lets bookings begin and end, and lets old ones leave the 24-hour figures.
     async fn pass_time(&self, now: u64) -> Result<Vec<Committed>, LedgerError>;
 
+    /// Takes note that the caches were told of a change, so that nobody has to tell them again. Does nothing by
+    /// default: only a ledger that outlives its process keeps changes until they are told.
+    fn announced(&self, committed: &Committed) {
+        let _ = committed;
+    }
+
     /// A booking.
     async fn booking(&self, booking_id: &str) -> Result<Option<BookingInfo>, LedgerError>;
     /// A GPU.
@@ -225,6 +238,16 @@ pub(crate) fn check_name(field: &'static str, name: &str) -> Result<(), LedgerEr
         return wrong("is a reserved word");
     }
     Ok(())
+}
+
+/// Checks a price.
+fn check_price(field: &'static str, price: MicroUsd) -> Result<(), LedgerError> {
+    match price <= PRICE_MAX {
+        true => Ok(()),
+        false => {
+            Err(LedgerError::Invalid { field, why: format!("{price} is above the limit of {PRICE_MAX}") })
+        }
+    }
 }
 
 /// Checks the id of a booking or a user.

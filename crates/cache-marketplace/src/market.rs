@@ -212,7 +212,9 @@ impl Marketplace {
         let mut draft = EventDraft::new(event.kind.clone(), event.resource_id());
         draft.scopes = touches(event)?;
         draft.data = event.data().ok();
-        Ok(self.cache.publish(draft).await?)
+        let written = self.cache.publish(draft).await?;
+        self.ledger.announced(committed);
+        Ok(written)
     }
 }
 

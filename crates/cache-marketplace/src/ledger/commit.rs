@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cache_events::{EventKind, Version};
 
 use super::Committed;
-use super::state::{Cell, DAY_MS, Stamp, State};
+use super::state::{Cell, Stamp, State, has_left};
 use crate::touches::{Touch, row, stats_cells};
 use crate::{HistoricalPoint, Market, MarketEvent, MicroUsd, Permille, Subject};
 
@@ -126,9 +126,10 @@ impl State {
     fn move_window(&mut self, cell: (Option<String>, Option<String>), stamp: Stamp) {
         let figures = self.figures.entry(cell).or_default();
         figures.stamp = stamp;
-        while figures.window.first().is_some_and(|(created, _)| created.saturating_add(DAY_MS) <= stamp.at) {
-            let cost = figures.window.pop_first().and_then(|(_, id)| self.bookings.get(&id));
-            figures.volume -= cost.map_or(0, |booking| u128::from(booking.info.total_cost.0));
+        while let Some(oldest) =
+            figures.window.first_entry().filter(|oldest| has_left(oldest.key().0, stamp.at))
+        {
+            figures.volume -= u128::from(oldest.remove().0);
         }
     }
 

@@ -127,9 +127,7 @@ impl MemoryLedger {
     }
 
     fn at<T>(&self, now: u64, change: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.state.lock();
-        state.now = state.now.max(now);
-        change(&mut state)
+        self.state.lock().at(now, change)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::commit::Draft;
 use super::state::{Gpu, Group, Provider, Stamp, State, gpu_id};
-use super::{Committed, LedgerError, OFFERS_MAX, Offer, check_name};
+use super::{Committed, LedgerError, OFFERS_MAX, Offer, check_name, check_price};
 use crate::{AvailabilityStatus, Market, MicroUsd, ProviderState, kinds};
 
 impl State {
@@ -10,6 +10,8 @@ impl State {
         check_name("provider", &offer.provider)?;
         check_name("gpu_model", &offer.gpu_model)?;
         check_name("region", &offer.region)?;
+        check_price("min_price", offer.min_price)?;
+        check_price("avg_price", offer.avg_price)?;
         if offer.count > OFFERS_MAX {
             let why = format!("{}; the limit is {OFFERS_MAX}", offer.count);
             return Err(LedgerError::Invalid { field: "count", why });
@@ -120,6 +122,7 @@ impl State {
         market: &Market,
         price: MicroUsd,
     ) -> Result<Vec<Committed>, LedgerError> {
+        check_price("price", price)?;
         if !self.markets.contains_key(market) {
             let id = format!("{} in {}", market.gpu_type, market.region);
             return Err(LedgerError::Unknown { what: "GPU type", id });

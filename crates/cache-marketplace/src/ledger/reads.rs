@@ -118,7 +118,7 @@ impl State {
             available_gpus: available,
             busy_gpus: busy,
             average_price_per_hour: MicroUsd::rounded(price_sum, 1_000 * u128::from(total)),
-            total_bookings_24h: figures.window.len() as u64,
+            total_bookings_24h: figures.window.len() as u64 + figures.further,
             total_volume_24h: MicroUsd::rounded(figures.volume, 1),
             utilization_rate: if total == 0 { 0.0 } else { busy as f64 / total as f64 },
             last_updated: figures.stamp.at,

@@ -17,6 +17,11 @@ use crate::{
 /// The 24 hours of the figures.
 pub(super) const DAY_MS: u64 = 24 * 3_600_000;
 
+/// Whether a booking is no longer among those of the last 24 hours.
+pub(super) fn has_left(created: u64, now: u64) -> bool {
+    created.saturating_add(DAY_MS) <= now
+}
+
 /// When something last changed: by which commit, and at what time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Stamp {
@@ -116,8 +121,11 @@ pub(super) struct Cell {
 /// Figures over bookings for one type or all, in one region or all.
 #[derive(Default)]
 pub(super) struct Figures {
-    /// Bookings of the 24 hours before the stamp, oldest first.
-    pub(super) window: BTreeSet<(u64, String)>,
+    /// Bookings of the 24 hours before the stamp, oldest first, with what each costs.
+    pub(super) window: BTreeMap<(u64, String), MicroUsd>,
+    /// How many more are of that time: a working set has only those in the window that it needs.
+    pub(super) further: u64,
+    /// What all of them cost.
     pub(super) volume: u128,
     pub(super) stamp: Stamp,
 }
@@ -176,6 +184,17 @@ impl State {
             figures: BTreeMap::new(),
             timeline: BTreeSet::new(),
         }
+    }
+
+    /// Makes a change at a time. The ledger's time is that of its last commit, or later while a change is made.
+    pub(super) fn at<T>(&mut self, now: u64, change: impl FnOnce(&mut State) -> T) -> T {
+        let (commits, before) = (self.commits, self.now);
+        self.now = before.max(now);
+        let done = change(self);
+        if self.commits == commits {
+            self.now = before;
+        }
+        done
     }
 
     /// What a GPU is to the outside.

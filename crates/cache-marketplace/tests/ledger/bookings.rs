@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cache_marketplace::{
     AvailabilityStatus, BookOutcome, BookingStatus, CancelOutcome, Ledger, LedgerError, MemoryLedger,
     MicroUsd, kinds,
+    ledger::{PRICE_MAX, TIME_MAX},
 };
 
 use crate::{DAY, HOUR, europe, offer, request, sound};
@@ -138,7 +139,7 @@ async fn what_cannot_be_booked_is_told_apart() {
     }
     let error = ledger.book(request("", GPU, 0, 100), 0).await.unwrap_err();
     assert!(matches!(error, LedgerError::Invalid { field: "booking_id", .. }), "{error}");
-    let far = ledger.book(request("far", "p/H100/2", 0, u64::MAX), u64::MAX - 1).await.unwrap();
+    let far = ledger.book(request("far", "p/H100/2", 0, TIME_MAX), TIME_MAX - 1).await.unwrap();
     assert!(matches!(far, BookOutcome::Booked { .. }));
     sound(&ledger);
 }
@@ -172,4 +173,34 @@ async fn under_load_a_gpu_is_rented_once_at_a_time() {
     assert!(!booked.is_empty());
     assert!(booked.windows(2).all(|pair| pair[0].0 + 150 <= pair[1].0), "{booked:?}");
     sound(&ledger);
+}
+
+#[tokio::test]
+async fn what_cannot_be_counted_is_refused_and_changes_nothing() {
+    let ledger = MemoryLedger::new();
+    ledger.set_offers(offer("p", "europe", 1, (PRICE_MAX.0, PRICE_MAX.0)), 0).await.unwrap();
+    let field = |outcome: Result<_, LedgerError>| match outcome {
+        Err(LedgerError::Invalid { field, .. }) => field,
+        other => panic!("{other:?}"),
+    };
+    let dear = ledger.book(request("b", GPU, 0, TIME_MAX), 0).await;
+    assert_eq!(field(dear.map(|_| ())), "end_time");
+    let late = ledger.book(request("b", GPU, TIME_MAX, TIME_MAX + 1), 0).await;
+    assert_eq!(field(late.map(|_| ())), "end_time");
+    let offered = ledger.set_offers(offer("p", "europe", 1, (PRICE_MAX.0 + 1, 1)), 0).await;
+    assert_eq!(field(offered.map(|_| ())), "min_price");
+    let priced = ledger.set_price(&europe(), MicroUsd(PRICE_MAX.0 + 1), 0).await;
+    assert_eq!(field(priced.map(|_| ())), "price");
+    assert!(ledger.bookings().is_empty());
+    sound(&ledger);
+}
+
+#[tokio::test]
+async fn a_refused_change_does_not_move_the_time() {
+    let ledger = market().await;
+    ledger.book(request("first", GPU, 100, 200), 10).await.unwrap();
+    let conflict = ledger.book(request("second", GPU, 100, 5_000), 1_000).await;
+    assert!(matches!(conflict, Ok(BookOutcome::Conflict { .. })));
+    let booked = ledger.book(request("third", GPU, 300, 400), 20).await.unwrap();
+    assert!(matches!(booked, BookOutcome::Booked { committed, .. } if committed.at == 20));
 }

@@ -19,14 +19,15 @@ mod money;
 pub mod namespaces;
 mod pricing;
 mod regions;
+mod search;
 mod seeded;
 pub mod touches;
 
 pub use feed::{FeedError, OfferFeed, OfferRow};
 pub use hardware::Hardware;
 pub use ledger::{
-    BookOutcome, BookingRequest, CancelOutcome, Committed, Ledger, LedgerError, MemoryLedger, Offer,
-    Versioned,
+    BookOutcome, BookingRequest, CancelOutcome, Committed, GpuRegistration, Ledger, LedgerError,
+    MemoryLedger, Offer, Versioned,
 };
 pub use market::{MarketError, Marketplace, declare, namespace_settings};
 pub use model::{
@@ -37,5 +38,6 @@ pub use model::{
 pub use money::{MicroUsd, MoneyError, Permille};
 pub use pricing::{Pricing, ScarcityPricing};
 pub use regions::{REGIONS, region_of};
+pub use search::{Cursor, NotACursor, Ranking, Search, SearchPage};
 pub use seeded::SeededMarket;
 pub use touches::{Market, MarketEvent, Subject, touches};

@@ -12,11 +12,14 @@ use cache_tiered::{
 
 use crate::ledger::{Committed, Ledger, LedgerError, Versioned};
 use crate::namespaces::{
-    CacheTypeSettings, GPU_AVAILABILITY, GPU_PRICING, HISTORICAL_DATA, MARKET_STATS, ORDER_BOOK,
-    PROVIDER_STATUS,
+    BOOKING, CacheTypeSettings, GPU_AVAILABILITY, GPU_LISTING, GPU_PRICING, HISTORICAL_DATA, MARKET_STATS,
+    ORDER_BOOK, PROVIDER_STATUS,
 };
 use crate::touches::{Market, touches};
-use crate::{Availability, GpuPrice, MarketStats, OrderBook, PriceHistory, ProviderStatus, keys};
+use crate::{
+    Availability, BookingInfo, GpuPrice, MarketStats, OrderBook, PriceHistory, ProviderStatus, Search,
+    SearchPage, keys,
+};
 
 /// Why the marketplace did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +50,7 @@ pub fn namespace_settings(of: &CacheTypeSettings) -> Result<NamespaceSettings, N
     Ok(if of.critical { settings.critical() } else { settings })
 }
 
-/// Declares the six namespaces of the marketplace. `adjust` may change the settings of each, for example its bounds.
+/// Declares the namespaces of the marketplace. `adjust` may change the settings of each, for example its bounds.
 ///
 /// # Errors
 /// [`NameError`] never in practice.
@@ -62,7 +65,9 @@ pub fn declare(
         .namespace::<OrderBook>(settings(&ORDER_BOOK)?)
         .namespace::<ProviderStatus>(settings(&PROVIDER_STATUS)?)
         .namespace::<MarketStats>(settings(&MARKET_STATS)?)
-        .namespace::<PriceHistory>(settings(&HISTORICAL_DATA)?))
+        .namespace::<PriceHistory>(settings(&HISTORICAL_DATA)?)
+        .namespace::<SearchPage>(settings(&GPU_LISTING)?)
+        .namespace::<BookingInfo>(settings(&BOOKING)?))
 }
 
 /// The marketplace on one node. Cheap to clone.
@@ -76,6 +81,8 @@ pub struct Marketplace {
     providers: TypedCache<ProviderStatus>,
     stats: TypedCache<MarketStats>,
     history: TypedCache<PriceHistory>,
+    listings: TypedCache<SearchPage>,
+    bookings: TypedCache<BookingInfo>,
 }
 
 impl Marketplace {
@@ -91,6 +98,8 @@ impl Marketplace {
             providers: cache.namespace(PROVIDER_STATUS.namespace)?,
             stats: cache.namespace(MARKET_STATS.namespace)?,
             history: cache.namespace(HISTORICAL_DATA.namespace)?,
+            listings: cache.namespace(GPU_LISTING.namespace)?,
+            bookings: cache.namespace(BOOKING.namespace)?,
             cache,
             ledger,
         })
@@ -201,6 +210,32 @@ impl Marketplace {
         let key = keys::history_key(&market.gpu_type, &market.region)?;
         let (ledger, market) = (self.ledger.clone(), market.clone());
         read(&self.history, &key, move || async move { Ok(plain(ledger.history(&market).await?)) }).await
+    }
+
+    /// A booking.
+    ///
+    /// # Errors
+    /// [`MarketError`].
+    pub async fn booking(&self, booking_id: &str) -> Result<Answer<BookingInfo>, MarketError> {
+        let key = keys::booking_key(booking_id)?;
+        let (ledger, id) = (self.ledger.clone(), booking_id.to_owned());
+        read(&self.bookings, &key, move || async move { Ok(plain(ledger.booking(&id).await?)) }).await
+    }
+
+    /// One page of a search.
+    ///
+    /// # Errors
+    /// [`MarketError`]; [`LedgerError::Invalid`] names the field that cannot be.
+    pub async fn search(&self, search: &Search) -> Result<Answer<SearchPage>, MarketError> {
+        search.check()?;
+        let key = keys::listing_key(search)?;
+        let tag = keys::listing_tag(search.gpu_type.as_deref(), search.region.as_deref())?;
+        let (ledger, search) = (self.ledger.clone(), search.clone());
+        let load = move || async move {
+            let Versioned { value, version } = ledger.search(&search).await?;
+            Ok(loaded(Versioned { value: Some(value), version }, |page| page, vec![tag]))
+        };
+        read(&self.listings, &key, load).await
     }
 
     /// Announces a change that the ledger has committed. Repeating it is harmless.

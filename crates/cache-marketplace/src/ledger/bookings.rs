@@ -1,28 +1,18 @@
 //! Bookings: made, called off, begun and over.
 
 use super::commit::Draft;
-use super::state::{Booking, Gpu, State, Step, has_left};
-use super::{
-    BookOutcome, BookingRequest, CancelOutcome, Committed, LedgerError, SUM_MAX, TIME_MAX, check_id,
-};
+use super::state::{Booking, Gpu, Stamp, State, Step, has_left};
+use super::{BookOutcome, BookingRequest, CancelOutcome, Committed, LedgerError, SUM_MAX};
 use crate::touches::stats_cells;
 use crate::{AvailabilityStatus, BookingInfo, BookingStatus, Market, MicroUsd, ProviderState, kinds};
 
 impl State {
     pub(super) fn book(&mut self, request: BookingRequest) -> Result<BookOutcome, LedgerError> {
-        check_id("booking_id", &request.booking_id)?;
-        check_id("user_id", &request.user_id)?;
+        request.check()?;
         if let Some(known) = self.bookings.get(&request.booking_id) {
             return Ok(repeated(known, &request));
         }
-        if request.end_time <= request.start_time || request.end_time <= self.now {
-            let why = format!("{} is not behind the start and behind now", request.end_time);
-            return Err(LedgerError::Invalid { field: "end_time", why });
-        }
-        if request.end_time > TIME_MAX {
-            let why = format!("{} is behind the year 9999", request.end_time);
-            return Err(LedgerError::Invalid { field: "end_time", why });
-        }
+        request.check_now(self.now)?;
         let Some(gpu) = self.gpus.get(&request.gpu_id) else { return Ok(BookOutcome::UnknownGpu) };
         if let Some(status) = self.not_for_rent(gpu) {
             return Ok(BookOutcome::NotForRent(status));
@@ -61,7 +51,9 @@ impl State {
             figures.volume += u128::from(info.total_cost.0);
         }
         let committed = self.commit(draft, kinds::BOOKING_CREATED);
-        let record = Booking { info: info.clone(), market, created: committed.clone(), cancelled: None };
+        let stamp = Stamp { version: committed.version, at: committed.at };
+        let created = committed.clone();
+        let record = Booking { info: info.clone(), market, created, cancelled: None, stamp };
         self.bookings.insert(booking_id, record);
         Ok(BookOutcome::Booked { booking: info, committed, repeated: false })
     }
@@ -143,6 +135,7 @@ impl State {
                     if let Some(booking) = self.bookings.get_mut(&id) {
                         booking.info.status = BookingStatus::Completed;
                     }
+                    draft.booking = Some(id);
                 }
             }
             committed.push(self.commit(draft, kinds::GPU_AVAILABILITY_CHANGED));

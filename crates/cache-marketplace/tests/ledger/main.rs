@@ -6,6 +6,7 @@ mod bookings;
 mod offers;
 mod random_operations;
 mod real_feed;
+mod registry;
 
 use cache_marketplace::{BookingRequest, Market, MemoryLedger, MicroUsd, Offer};
 

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use cache_events::{Key, Scope, Tag, Version};
 use cache_marketplace::keys::gpu_tags;
 use cache_marketplace::{
-    Availability, AvailabilityStatus, BookOutcome, BookingRequest, CancelOutcome, Committed, Ledger, Market,
-    MarketValue, MemoryLedger, MicroUsd, Offer, ProviderState, touches,
+    Availability, AvailabilityStatus, BookOutcome, BookingRequest, CancelOutcome, Committed, GpuRegistration,
+    Hardware, Ledger, Market, MarketValue, MemoryLedger, MicroUsd, Offer, ProviderState, touches,
 };
 use proptest::prelude::*;
 
@@ -21,6 +21,7 @@ enum Op {
     Offers { provider: usize, model: usize, region: usize, count: u32, min: u64, more: u64 },
     Price { model: usize, region: usize, price: u64 },
     Gpu { at: prop::sample::Index, status: AvailabilityStatus },
+    Put { id: usize, model: usize, region: usize, price: u64 },
     Provider { provider: usize, state: ProviderState },
     Book { at: prop::sample::Index, starts_in: u64, lasts: u64 },
     Cancel { at: prop::sample::Index },
@@ -44,6 +45,8 @@ fn op() -> impl Strategy<Value = Op> {
         }),
         1 => (0..2_usize, 0..2_usize, 1..4_u64).prop_map(|(model, region, price)| Op::Price { model, region, price }),
         2 => (any::<prop::sample::Index>(), status).prop_map(|(at, status)| Op::Gpu { at, status }),
+        2 => (0..3_usize, 0..2_usize, 0..2_usize, 1..4_u64)
+            .prop_map(|(id, model, region, price)| Op::Put { id, model, region, price }),
         1 => (0..2_usize, state).prop_map(|(provider, state)| Op::Provider { provider, state }),
         6 => (any::<prop::sample::Index>(), prop_oneof![Just(0), 0..3 * HOUR], 1..3 * HOUR)
             .prop_map(|(at, starts_in, lasts)| Op::Book { at, starts_in, lasts }),
@@ -80,6 +83,18 @@ impl World {
             }
             Op::Gpu { at, status } if !gpus.is_empty() => {
                 ledger.set_gpu_status(&gpus[at.index(gpus.len())], status, now).await.unwrap()
+            }
+            Op::Put { id, model, region, price } => {
+                let gpu = GpuRegistration {
+                    gpu_id: ["mine", "p/A100_80GB_PCIe/1", "p/A100_80GB_PCIe/3"][id].into(),
+                    provider_id: "p".into(),
+                    gpu_type: MODELS[model].into(),
+                    region: REGIONS[region].into(),
+                    hardware: Hardware { memory_gb: 8, cuda_cores: 8, performance_score: id as u32 },
+                    base_price_per_hour: MicroUsd(price * 1_000_001),
+                    status: None,
+                };
+                ledger.put_gpu(gpu, now).await.unwrap_or_default()
             }
             Op::Provider { provider, state } => {
                 ledger.set_provider_status(PROVIDERS[provider], state, now).await.unwrap_or_default()

@@ -3,11 +3,15 @@
 //! - what is cached: [`model`], in the namespaces of [`namespaces`], under the keys of [`keys`]
 //! - what a change touches: [`mod@touches`], one table from event kinds to scopes
 //! - the system of record: the port [`Ledger`] and [`MemoryLedger`]
+//! - all of it through the cache: [`Marketplace`]
 //! - where changes come from: the offers feed, [`feed`], or a [`SeededMarket`]
 //!
 //! Money is integer micro-dollars everywhere ([`MicroUsd`]), time is milliseconds since the Unix epoch and comes in
 //! as an argument.
 
+pub mod audit;
+mod book_deltas;
+mod commands;
 pub mod feed;
 mod hardware;
 pub mod keys;
@@ -23,6 +27,8 @@ mod search;
 mod seeded;
 pub mod touches;
 
+pub use book_deltas::{BookDelta, RecentBooks};
+pub use commands::Made;
 pub use feed::{FeedError, OfferFeed, OfferRow};
 pub use hardware::Hardware;
 pub use ledger::{

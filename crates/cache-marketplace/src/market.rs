@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cache_events::{Key, NameError, Tag};
 use cache_tiered::{
     Answer, Builder, Cacheable, EventDraft, Loaded, NamespaceError, NamespaceSettings, ReadError,
-    SourceError, TieredCache, TypedCache, WriteError, Written,
+    ReadOptions, SourceError, TieredCache, TypedCache, WriteError, Written,
 };
 
 use crate::ledger::{Committed, Ledger, LedgerError, Versioned};
@@ -83,6 +83,7 @@ pub struct Marketplace {
     history: TypedCache<PriceHistory>,
     listings: TypedCache<SearchPage>,
     bookings: TypedCache<BookingInfo>,
+    options: ReadOptions,
 }
 
 impl Marketplace {
@@ -102,7 +103,14 @@ impl Marketplace {
             bookings: cache.namespace(BOOKING.namespace)?,
             cache,
             ledger,
+            options: ReadOptions::default(),
         })
+    }
+
+    /// The same marketplace, whose reads have these wishes.
+    #[must_use]
+    pub fn reading(&self, options: ReadOptions) -> Self {
+        Self { options, ..self.clone() }
     }
 
     /// The cache.
@@ -137,7 +145,7 @@ impl Marketplace {
             };
             Ok(loaded(found, Availability::Gpu, tags))
         };
-        read(&self.availability, key, load).await
+        self.read(&self.availability, key, load).await
     }
 
     /// How many GPUs of a type are free in a region: an [`Availability::Type`].
@@ -150,7 +158,7 @@ impl Marketplace {
         let load = move || async move {
             Ok(loaded(ledger.availability(&market).await?, Availability::Type, vec![]))
         };
-        read(&self.availability, &key, load).await
+        self.read(&self.availability, &key, load).await
     }
 
     /// What a type costs in a region.
@@ -160,7 +168,7 @@ impl Marketplace {
     pub async fn price(&self, market: &Market) -> Result<Answer<GpuPrice>, MarketError> {
         let key = keys::price_key(&market.gpu_type, &market.region)?;
         let (ledger, market) = (self.ledger.clone(), market.clone());
-        read(&self.pricing, &key, move || async move { Ok(plain(ledger.price(&market).await?)) }).await
+        self.read(&self.pricing, &key, move || async move { Ok(plain(ledger.price(&market).await?)) }).await
     }
 
     /// The free GPUs of a type in a region by price.
@@ -170,8 +178,12 @@ impl Marketplace {
     pub async fn order_book(&self, market: &Market) -> Result<Answer<OrderBook>, MarketError> {
         let key = keys::order_book_key(&market.gpu_type, &market.region)?;
         let (ledger, market) = (self.ledger.clone(), market.clone());
-        read(&self.order_books, &key, move || async move { Ok(plain(ledger.order_book(&market).await?)) })
-            .await
+        self.read(
+            &self.order_books,
+            &key,
+            move || async move { Ok(plain(ledger.order_book(&market).await?)) },
+        )
+        .await
     }
 
     /// A provider.
@@ -181,7 +193,7 @@ impl Marketplace {
     pub async fn provider(&self, provider_id: &str) -> Result<Answer<ProviderStatus>, MarketError> {
         let key = keys::provider_key(provider_id)?;
         let (ledger, id) = (self.ledger.clone(), provider_id.to_owned());
-        read(&self.providers, &key, move || async move { Ok(plain(ledger.provider(&id).await?)) }).await
+        self.read(&self.providers, &key, move || async move { Ok(plain(ledger.provider(&id).await?)) }).await
     }
 
     /// Figures over one type or all, in one region or all.
@@ -199,7 +211,7 @@ impl Marketplace {
         let load = move || async move {
             Ok(plain(ledger.market_stats(gpu_type.as_deref(), region.as_deref()).await?))
         };
-        read(&self.stats, &key, load).await
+        self.read(&self.stats, &key, load).await
     }
 
     /// The past of a type in a region; trusted by its TTL alone.
@@ -209,7 +221,7 @@ impl Marketplace {
     pub async fn history(&self, market: &Market) -> Result<Answer<PriceHistory>, MarketError> {
         let key = keys::history_key(&market.gpu_type, &market.region)?;
         let (ledger, market) = (self.ledger.clone(), market.clone());
-        read(&self.history, &key, move || async move { Ok(plain(ledger.history(&market).await?)) }).await
+        self.read(&self.history, &key, move || async move { Ok(plain(ledger.history(&market).await?)) }).await
     }
 
     /// A booking.
@@ -219,7 +231,7 @@ impl Marketplace {
     pub async fn booking(&self, booking_id: &str) -> Result<Answer<BookingInfo>, MarketError> {
         let key = keys::booking_key(booking_id)?;
         let (ledger, id) = (self.ledger.clone(), booking_id.to_owned());
-        read(&self.bookings, &key, move || async move { Ok(plain(ledger.booking(&id).await?)) }).await
+        self.read(&self.bookings, &key, move || async move { Ok(plain(ledger.booking(&id).await?)) }).await
     }
 
     /// One page of a search.
@@ -235,7 +247,7 @@ impl Marketplace {
             let Versioned { value, version } = ledger.search(&search).await?;
             Ok(loaded(Versioned { value: Some(value), version }, |page| page, vec![tag]))
         };
-        read(&self.listings, &key, load).await
+        self.read(&self.listings, &key, load).await
     }
 
     /// Announces a change that the ledger has committed. Repeating it is harmless.
@@ -251,15 +263,15 @@ impl Marketplace {
         self.ledger.announced(committed);
         Ok(written)
     }
-}
 
-async fn read<V, L, F>(cache: &TypedCache<V>, key: &Key, load: L) -> Result<Answer<V>, MarketError>
-where
-    V: Cacheable,
-    L: FnOnce() -> F + Send + 'static,
-    F: Future<Output = Result<Loaded<V>, SourceError>> + Send + 'static,
-{
-    Ok(cache.get_or_load(key, load).await?)
+    async fn read<V, L, F>(&self, cache: &TypedCache<V>, key: &Key, load: L) -> Result<Answer<V>, MarketError>
+    where
+        V: Cacheable,
+        L: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Result<Loaded<V>, SourceError>> + Send + 'static,
+    {
+        Ok(cache.get_or_load_with(key, &self.options, load).await?)
+    }
 }
 
 fn loaded<T, V>(found: Versioned<Option<T>>, wrap: impl FnOnce(T) -> V, tags: Vec<Tag>) -> Loaded<V> {

@@ -179,6 +179,7 @@ pub struct SearchPage {
     /// In the order of the ranking.
     pub gpus: Vec<GpuInfo>,
     /// Where the next page begins; `None` = this is the last.
+    #[serde(rename = "next_cursor")]
     pub next: Option<Cursor>,
 }
 

@@ -137,7 +137,7 @@ pub const TABLE: [(EventKind, &[Touch]); 7] = [
     (kinds::PRICING_UPDATED,
         &[Gpus, Pricing, PricingIfMoved, OrderBook, Statistics, Listings, History]),
     (kinds::BOOKING_CREATED,
-        &[Gpus, Provider, Availability, Pricing, PricingIfMoved, OrderBook, Statistics, Listings, History, Booking]),
+        &[Gpus, Availability, Pricing, PricingIfMoved, OrderBook, Statistics, Listings, History, Booking]),
     (kinds::BOOKING_CANCELLED,
         &[Gpus, Provider, Availability, Pricing, PricingIfMoved, OrderBook, Statistics, Listings, History, Booking]),
     (kinds::PROVIDER_STATUS_CHANGED,
@@ -159,14 +159,21 @@ pub fn row(kind: &EventKind) -> Option<&'static [Touch]> {
 /// # Errors
 /// [`NameError`] if a name of the subject cannot be part of a key; names that the ledger accepted can.
 pub fn touches(change: &MarketEvent) -> Result<Vec<Scope>, NameError> {
-    let subject = &change.subject;
+    scopes(row(&change.kind).unwrap_or_default(), &change.subject)
+}
+
+/// The cached entries of a row of the table for one subject, each once.
+///
+/// # Errors
+/// As [`touches`].
+pub fn scopes(row: &[Touch], subject: &Subject) -> Result<Vec<Scope>, NameError> {
     let mut scopes = Vec::new();
     let mut add = |scope: Scope| {
         if !scopes.contains(&scope) {
             scopes.push(scope);
         }
     };
-    for touch in row(&change.kind).unwrap_or_default() {
+    for touch in row {
         match touch {
             Gpus => {
                 for gpu_id in &subject.gpu_ids {

@@ -16,4 +16,3 @@ pub mod demo;
 pub mod http;
 pub mod memory;
 pub mod node;
-mod schedule;

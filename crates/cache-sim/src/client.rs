@@ -5,13 +5,13 @@ use std::sync::Arc;
 use cache_events::{EventKind, Key, Pattern, Scope, Version, WriteToken};
 use cache_tiered::{
     Acknowledge, Answer, EventDraft, Freshness, Loaded, PutOutcome, ReadOptions, TieredCache, TypedCache,
-    WriteError, WriteOptions,
+    UpdateOutcome, Updates, WriteError, WriteOptions,
 };
 
 use crate::desk::Published;
 use crate::judge::Read;
 use crate::life::KIND;
-use crate::source::{Style, TAGS, Value, namespace, tag};
+use crate::source::{Growth, Style, TAGS, Value, namespace, tag};
 use crate::time::pass;
 use crate::wish::Wish;
 use crate::world::World;
@@ -238,19 +238,31 @@ impl Client {
         if takes_turns && !world.desk.take_turn(row) {
             return;
         }
+        // Who makes a value of the one before it has seen that.
+        let by_delta = world.plan.updates == Updates::Delta && rng.u32(0..4) > 0;
+        if by_delta {
+            let _ = self.load(row, &Wish::usual(), 1, 1).await;
+        }
         let (began, changed) = (world.now(), world.judge.source.write(&[row]));
         let version = changed[0].1;
-        let most = if rng.bool() { 30 } else { 300 };
+        let most = [[30, 300], [3, 30]][usize::from(by_delta)][rng.usize(0..2)];
         pass(rng.u64(0..most)).await;
         world.nodes[self.node].gate().await;
         self.note_write(|| format!("puts {} at {version:?} if that is new", of.key));
         let (level, value) = (any_level(rng), Value { version: version.0 });
-        let done = space.put_versioned(&of.key, version, value, &self.options(row, level)).await;
-        self.note_write(|| format!("has put {}: {done:?}", of.key));
-        let done = done.map(|outcome| match outcome {
-            PutOutcome::Stored(written) => Some(written.token),
-            PutOutcome::Outdated => None,
-        });
+        let options = self.options(row, level);
+        let updated = if by_delta { self.update(&space, &of.key, version, &options).await } else { Ok(None) };
+        let done = match updated {
+            Ok(None) => {
+                let done = space.put_versioned(&of.key, version, value, &options).await;
+                self.note_write(|| format!("has put {}: {done:?}", of.key));
+                done.map(|outcome| match outcome {
+                    PutOutcome::Stored(written) => Some(written.token),
+                    PutOutcome::Outdated => None,
+                })
+            }
+            updated => updated,
+        };
         let acked = done.is_ok() && !self.died();
         self.written(done, began, &changed, level, || Scope::Key(of.key.clone()));
         if takes_turns {
@@ -259,6 +271,23 @@ impl Client {
             }
             world.desk.end_turn(row);
         }
+    }
+
+    /// Makes a value from the one before it. No token: it was not there, or somebody else was faster, and a whole value has to
+    /// be put.
+    async fn update(
+        &self,
+        space: &TypedCache<Value>,
+        key: &Key,
+        version: Version,
+        options: &WriteOptions,
+    ) -> Result<Option<WriteToken>, WriteError> {
+        let updated = space.update(key, &Growth::to(version), options).await;
+        self.note_write(|| format!("has updated {key} to {version:?}: {updated:?}"));
+        Ok(match updated? {
+            UpdateOutcome::Stored(written) => Some(written.token),
+            _ => None,
+        })
     }
 
     fn options(&self, row: usize, acknowledge: Acknowledge) -> WriteOptions {
@@ -318,6 +347,9 @@ impl Client {
             if level == Acknowledge::Barrier {
                 self.world.judge.barrier_passed(changed, began, self.world.now());
             }
+            if matches!(level, Acknowledge::Replicated(_)) {
+                self.world.judge.replicated(changed, token.as_ref(), began, self.world.now());
+            }
             self.hand_out(token.as_ref(), changed);
             return;
         }
@@ -363,7 +395,11 @@ fn any_row(rows: usize, rng: &mut fastrand::Rng) -> usize {
 }
 
 fn any_level(rng: &mut fastrand::Rng) -> Acknowledge {
-    if rng.u32(0..10) == 0 { Acknowledge::Barrier } else { Acknowledge::Master }
+    match rng.u32(0..10) {
+        0 => Acknowledge::Barrier,
+        1 => Acknowledge::Replicated(1),
+        _ => Acknowledge::Master,
+    }
 }
 
 fn any_scope(key: &Key, rng: &mut fastrand::Rng) -> Scope {

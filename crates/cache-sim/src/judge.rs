@@ -9,16 +9,18 @@
 //! - **A barrier**: once it is acknowledged, nobody answers with anything older that is not flagged, but a node that was in no
 //!   roll while it waited: the server had lost what it knew of the nodes, and that one was cut off. What the server knows
 //!   when somebody reads plays no part.
+//! - **Replicated**: what was acknowledged when a replica had it is there when one takes over; versioned puts of that kind are
+//!   not excused by the loss of others.
 //! - **I2**: no record of the live epoch that a node would take is older than what was acknowledged.
 //! - **Nothing from the future**: no answer is newer than the source.
 //! - **Positions** of a node never go back, and no epoch belongs to two incarnations of the server.
 //! - **Handlers** hear of an event, or that they may have missed some.
 //! - **Liveness**, asked at the end: all nodes are live and answer what the source says.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
-use cache_events::{Group, Key, Partition, Position, Version};
+use cache_events::{Group, Key, Partition, Position, Version, WriteToken};
 use cache_l2::{BincodeCodec, RecordFormat, fingerprint};
 use cache_tiered::staleness::StalenessChecker;
 use cache_tiered::{Answer, Freshness, Tier};
@@ -74,6 +76,16 @@ pub(crate) struct Judge {
 struct Versioned {
     checker: StalenessChecker,
     lost_at: Option<u64>,
+    replicated: Replicated,
+}
+
+/// What was acknowledged when a replica had it.
+#[derive(Default)]
+struct Replicated {
+    /// How far the log of a partition is in the replicas.
+    upto: BTreeMap<Partition, Position>,
+    /// Versioned puts, with the time of their acknowledgement.
+    puts: Vec<(Key, Version, u64)>,
 }
 
 /// One read, as its caller saw it.
@@ -96,6 +108,7 @@ impl Judge {
             versioned: Mutex::new(Versioned {
                 checker: StalenessChecker::new(bound_of(plan)),
                 lost_at: None,
+                replicated: Replicated::default(),
             }),
             barriers: (0..plan.nodes).map(|_| StalenessChecker::new(0)).collect(),
             left_out: Mutex::default(),
@@ -124,9 +137,65 @@ impl Judge {
 
     /// The store has lost data.
     pub(crate) fn data_lost(&self, now: u64) {
-        *self.versioned.lock() = Versioned { checker: StalenessChecker::new(self.bound), lost_at: Some(now) };
+        self.lost(Replicated::default(), now);
+    }
+
+    /// A replica has taken over, whose log is as long as `has` says. What no replica had is lost.
+    pub(crate) fn tail_lost(&self, has: impl Fn(Partition) -> Option<Position>, now: u64) {
+        let replicated = std::mem::take(&mut self.versioned.lock().replicated);
+        for (&partition, &upto) in &replicated.upto {
+            match has(partition) {
+                // By another fault there was nothing left to be replicated.
+                None => return self.data_lost(now),
+                Some(has) if has < upto => {
+                    let what = format!(
+                        "replicated: {upto} of partition {partition} was acknowledged; the replica that takes over is at {has}"
+                    );
+                    self.violated(now, what);
+                }
+                Some(_) => {}
+            }
+        }
+        self.lost(replicated, now);
+    }
+
+    fn lost(&self, replicated: Replicated, now: u64) {
+        let checker = StalenessChecker::new(self.bound);
         let mut acked = self.acked.lock();
         acked.retain(|key, _| key.namespace().as_str() != Style::Versioned.name());
+        for (key, version, at) in &replicated.puts {
+            checker.acked(key, *version, *at);
+            let known = acked.entry(key.clone()).or_default();
+            *known = (*version).max(*known);
+        }
+        drop(acked);
+        *self.versioned.lock() = Versioned { checker, lost_at: Some(now), replicated };
+    }
+
+    /// Changes that were begun then were acknowledged when a replica had them.
+    pub(crate) fn replicated(
+        &self,
+        changed: &[(usize, Version)],
+        token: Option<&WriteToken>,
+        began: u64,
+        now: u64,
+    ) {
+        let mut versioned = self.versioned.lock();
+        if versioned.lost_at.is_some_and(|at| began <= at) {
+            return;
+        }
+        for (partition, at) in token.into_iter().flat_map(WriteToken::positions) {
+            let upto = versioned.replicated.upto.entry(partition).or_default();
+            *upto = at.max(*upto);
+        }
+        let puts = changed.iter().filter(|(row, _)| self.source.rows[*row].style == Style::Versioned);
+        let puts = puts.map(|&(row, version)| (self.source.rows[row].key.clone(), version, now));
+        versioned.replicated.puts.extend(puts);
+    }
+
+    #[cfg(test)]
+    fn forget_losses(&self) {
+        self.versioned.lock().lost_at = None;
     }
 
     /// Whether the store ever lost data.
@@ -303,3 +372,6 @@ impl Judge {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

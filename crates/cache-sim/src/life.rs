@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use cache_events::{CacheEvent, EventKind, Key, Namespace, Partition, Position};
 use cache_policy::PolicyKind;
-use cache_tiered::{BusConfig, FlushCause, NamespaceSettings, NodeSettings, Notice, Observer, TieredCache};
+use cache_tiered::{
+    BusConfig, FlushCause, NamespaceSettings, NodeSettings, Notice, Observer, TieredCache, Updates,
+};
 use parking_lot::Mutex;
 
 use crate::link::Link;
@@ -121,7 +123,10 @@ pub(crate) fn start(world: &Arc<World>, node: usize) {
         if style == Style::Strict {
             space = space.critical();
         }
-        builder = builder.namespace::<Value>(space);
+        builder = match space.updates {
+            Updates::Delta => builder.namespace_of_deltas::<Value>(space),
+            _ => builder.namespace::<Value>(space),
+        };
     }
     match builder.start() {
         Ok(cache) => {

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use crate::life;
 use crate::link::bury;
 use crate::plan::{Fault, Planned};
+use crate::server::Broken;
 use crate::time::pass;
 use crate::weather::Line;
 use crate::world::{State, World};
@@ -26,7 +27,8 @@ pub(crate) async fn run(world: Arc<World>) {
     while under_way.join_next().await.is_some() {}
 }
 
-async fn one(world: Arc<World>, planned: Planned) {
+/// Carries out a fault.
+pub(crate) async fn one(world: Arc<World>, planned: Planned) {
     let Planned { for_ms, fault, .. } = planned;
     world.note(|| format!("FAULT {fault:?} for {for_ms} ms"));
     match fault {
@@ -74,29 +76,26 @@ async fn one(world: Arc<World>, planned: Planned) {
             world.judge.data_lost(world.now());
         }
         Fault::Failover { lag_ms } => {
-            let replica = world.with(|state, _| state.server.snapshot());
+            let replica = world.with(|state, _| state.server.replication_breaks());
             pass(lag_ms).await;
-            promote(&world, replica);
-            world.judge.data_lost(world.now());
+            fail_over(&world, replica);
         }
         Fault::ThereAndBack { lag_ms, clocks_behind } => {
-            let replica = world.with(|state, _| state.server.snapshot());
+            let replica = world.with(|state, _| state.server.replication_breaks());
             pass(lag_ms).await;
             if clocks_behind {
                 world.with(|state, _| state.server.skew -= 2 * HOUR_MS);
             }
-            let old_master = promote(&world, replica);
-            world.judge.data_lost(world.now());
+            let old_master = fail_over(&world, replica);
             pass(for_ms).await;
             promote(&world, old_master);
             world.judge.data_lost(world.now());
         }
         Fault::SwitchedBack { lag_ms } => {
             let (replica, incarnation) =
-                world.with(|state, _| (state.server.snapshot(), state.server.incarnation()));
+                world.with(|state, _| (state.server.replication_breaks(), state.server.incarnation()));
             pass(lag_ms).await;
-            let unaware = promote(&world, replica);
-            world.judge.data_lost(world.now());
+            let unaware = fail_over(&world, replica);
             pass(for_ms).await;
             world.with(|state, now| {
                 state.server.switched_back(unaware, incarnation, now);
@@ -104,8 +103,11 @@ async fn one(world: Arc<World>, planned: Planned) {
             });
             world.judge.data_lost(world.now());
         }
-        Fault::Epochs { node } => {
-            world.with(|state, _| state.weather.late_for_all += 1);
+        Fault::Epochs { node, clock_behind } => {
+            world.with(|state, _| {
+                state.weather.late_for_all += 1;
+                state.server.skew -= if clock_behind { 2 * HOUR_MS } else { 0 };
+            });
             tokio::join!(epochs(&world, for_ms), clock_hops(&world, node, for_ms));
             world.with(|state, _| state.weather.late_for_all -= 1);
         }
@@ -202,7 +204,7 @@ async fn crash(world: &Arc<World>, node: usize, for_ms: u64) {
 enum Succession {
     /// Nobody.
     Vacant,
-    /// Another fault had put another one, or its data, in the place.
+    /// Another fault had put another one, or its data, in the place; or it was away already and had nothing.
     Interrupted,
 }
 
@@ -212,22 +214,35 @@ async fn server_dies(
     for_ms: u64,
     data: impl FnOnce(&State) -> Vec<crate::server::Part>,
 ) -> Succession {
-    let (data, life) = world.with(|state, now| {
-        let data = data(state);
+    let (data, life, was_up) = world.with(|state, now| {
+        let (data, was_up) = (data(state), state.server.up);
         state.server.up = false;
         let nothing = state.server.nothing();
         state.server.reborn(nothing);
         world.connections_lost(state, now);
-        (data, state.server.life)
+        (data, state.server.life, was_up)
     });
     pass(for_ms).await;
     world.with(|state, now| {
-        let undisturbed = state.server.life == life;
+        let undisturbed = was_up && state.server.life == life;
         state.server.reborn(data);
         state.server.up = true;
         world.connections_lost(state, now);
         if undisturbed { Succession::Vacant } else { Succession::Interrupted }
     })
+}
+
+/// The replica whose replication broke takes over. Gives back the data of the master that was.
+fn fail_over(world: &World, replica: Broken) -> Vec<crate::server::Part> {
+    let of_a_master = replica.of_a_master;
+    let replica = world.with(|state, _| state.server.replica(replica));
+    let has: Vec<Option<Position>> = replica.iter().map(crate::server::Part::position).collect();
+    let old = promote(world, replica);
+    match of_a_master {
+        true => world.judge.tail_lost(|partition| has[partition.index()], world.now()),
+        false => world.judge.data_lost(world.now()),
+    }
+    old
 }
 
 /// Another server is the master from here on. Gives back the data of the one that was.

@@ -92,7 +92,9 @@ pub(crate) enum Fault {
     LostMeta,
     /// The same again and again, one new epoch after the other, while answers are late and a node that gives them up at
     /// once, for its clock hops, asks anew.
-    Epochs { node: usize },
+    ///
+    /// With a clock that is behind all epochs, perhaps.
+    Epochs { node: usize, clock_behind: bool },
     /// The clock of a node hops forward again and again.
     ClockHops { node: usize },
     /// The log of all partitions is gone.
@@ -145,7 +147,8 @@ impl Plan {
             work_ms,
             ttl_ms: [60_000, 60_000, 2_500][rng.usize(0..3)],
             l1_entries_max: [1_000, 1_000, 8][rng.usize(0..3)],
-            updates: [Updates::Invalidate, Updates::Value, Updates::ValueEverywhere][rng.usize(0..3)],
+            updates: [Updates::Invalidate, Updates::Value, Updates::ValueEverywhere, Updates::Delta]
+                [rng.usize(0..4)],
             outbox_max: [1_000, 2][rng.usize(0..2)],
             log_entries_max: [100_000, 200, 12][rng.usize(0..3)],
             groups_max: [10_000, 10_000, 3][rng.usize(0..3)],
@@ -198,7 +201,7 @@ impl Planned {
             29 => Fault::Spoilt { cut: rng.bool() },
             30 => Fault::Unreadable,
             31..=32 => Fault::SlotMoves,
-            33..=34 => Fault::Epochs { node },
+            33..=34 => Fault::Epochs { node, clock_behind: rng.bool() },
             35..=36 => Fault::ClockHops { node },
             37 => Fault::SwitchedBack { lag_ms },
             38 => Fault::Trimmed { keep: 0 },

@@ -14,6 +14,7 @@ use cache_l2::{
 use crate::inbox::{Inbox, Subscription};
 use crate::link::{Call, Fault, Link};
 use crate::server::{NewRecord, PutRefused};
+use crate::time::pass;
 use crate::world::World;
 
 /// A [`Link`] as the engine sees it.
@@ -63,8 +64,11 @@ impl Ports {
                 state.server.step(partition, now, |part, step| part.remove(&what, step));
             })
         };
+        // Between the two the caller is led from one place of the slot to the other.
+        let way = self.world().redirection();
         if !mutated!("event_before_delete") {
             removing().await?;
+            pass(way).await;
         }
         let rest = what.clone();
         let position = self.0.call(Call::control("event"), move |state, now| {
@@ -72,6 +76,7 @@ impl Ports {
         });
         let position = position.await?;
         if mutated!("event_before_delete") {
+            pass(way).await;
             removing().await?;
         }
         Ok(self.saw(partition, position))
@@ -230,6 +235,25 @@ impl Store for Ports {
             state.server.step(partition, now, |part, step| part.announce(&append, step))
         });
         Ok(self.saw(partition, event.await?))
+    }
+
+    /// Waits at its end: who has everything has it at once.
+    async fn replicated(
+        &self,
+        partition: Partition,
+        at: Position,
+        replicas: u32,
+        within: Duration,
+    ) -> Result<u32, StoreError> {
+        let asked =
+            self.0.call(Call::control("wait"), move |state, now| state.server.replicated(partition, at, now));
+        let Some(have) = asked.await? else {
+            return Err(StoreError::Unknown { message: "another epoch has begun".into() });
+        };
+        if have < replicas {
+            pass(within.as_millis() as u64).await;
+        }
+        Ok(have)
     }
 
     async fn nodes(&self, partition: Partition) -> Result<NodeRoll, StoreError> {

@@ -1,6 +1,7 @@
 //! The system of record: keys, each with a version that grows with every write.
 
 use cache_events::{Key, Namespace, Scope, Tag, Version};
+use cache_tiered::Patch;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,32 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Value {
     /// What the source said.
     pub(crate) version: u64,
+}
+
+/// What makes a value of the one before it: a delta.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Growth {
+    by: u64,
+    /// The version before. Its writer knows it and nobody is told: that a delta meets the value that it was made for is for
+    /// the cache to see to.
+    #[serde(skip)]
+    from: Option<u64>,
+}
+
+impl Growth {
+    /// From the version before to this one.
+    pub(crate) fn to(version: Version) -> Self {
+        Self { by: 1, from: Some(version.0 - 1) }
+    }
+}
+
+impl Patch for Value {
+    type Delta = Growth;
+
+    fn patched(&self, growth: &Growth) -> Option<Self> {
+        let fits = growth.from.is_none_or(|from| from == self.version);
+        fits.then(|| Self { version: self.version + growth.by })
+    }
 }
 
 /// How a namespace is written.

@@ -190,6 +190,12 @@ impl World {
         }
     }
 
+    /// How long a caller looks for the place where a moving slot is now.
+    pub(crate) fn redirection(&self) -> u64 {
+        let rng = &mut self.state.lock().rng;
+        if rng.bool() { 0 } else { rng.u64(0..200) }
+    }
+
     /// Hints of this node's life go into the inbox from here on.
     pub(crate) fn subscribed(&self, state: &mut State, node: usize, inbox: Arc<Inbox>) {
         state.inboxes.retain(|(_, _, inbox)| !inbox.is_closed());

@@ -40,19 +40,13 @@ fn what_was_mended_stays_so() {
     }
 }
 
-/// In both the promises held, and the judgement was wrong.
 #[test]
-fn what_was_judged_wrongly_is_judged_rightly() {
-    for (seed, what) in [
-        (
-            60_986,
-            "a node that was in no roll while a barrier waited was not excepted, for a later epoch was young",
-        ),
-        (89_889, "a master that came back after another one had served was taken for one that lost nothing"),
-    ] {
-        let broken = run(seed, Detail::Nothing).violations;
-        assert!(broken.is_empty(), "{seed}: {what}: {broken:#?}");
-    }
+fn deltas_are_made_and_writes_are_replicated() {
+    let lines = run(24, Detail::Lines).lines;
+    let count =
+        |what: &[&str]| lines.iter().filter(|line| what.iter().all(|part| line.contains(part))).count();
+    assert!(count(&["has updated", "Ok(Stored"]) > 5, "no deltas");
+    assert!(count(&["acknowledged (Replicated"]) > 5, "no replicas");
 }
 
 #[test]

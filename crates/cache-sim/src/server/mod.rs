@@ -7,7 +7,7 @@
 mod log;
 mod part;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};
@@ -27,6 +27,14 @@ pub(crate) struct Limits {
     pub(crate) log_entries_max: usize,
     /// Group stamps in a partition.
     pub(crate) groups_max: usize,
+}
+
+/// A replica that follows no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Broken {
+    number: u64,
+    /// Whether its master was there. Else it holds what an empty place was given.
+    pub(crate) of_a_master: bool,
 }
 
 /// A hint on its way out.
@@ -62,6 +70,9 @@ pub(crate) struct Server {
     /// Accepts connections.
     pub(crate) up: bool,
     published: Vec<Publication>,
+    /// What the replicas hold that will take over, and no longer follow. The one that will not take over has everything at once.
+    lagging: Map<Broken, Vec<Part>>,
+    breaks: u64,
     /// Which incarnation an epoch belongs to.
     owners: HashMap<(Partition, u64), u64, BuildHasherDefault<DefaultHasher>>,
     shared_epochs: Vec<String>,
@@ -77,6 +88,8 @@ impl Server {
             skew: 0,
             up: true,
             published: Vec::new(),
+            lagging: Map::default(),
+            breaks: 0,
             owners: HashMap::default(),
             shared_epochs: Vec::new(),
         }
@@ -141,6 +154,28 @@ impl Server {
     /// The data as it is now.
     pub(crate) fn snapshot(&self) -> Vec<Part> {
         self.parts.clone()
+    }
+
+    /// A replica follows no longer; it will take over as it is now.
+    pub(crate) fn replication_breaks(&mut self) -> Broken {
+        self.breaks += 1;
+        let broken = Broken { number: self.breaks, of_a_master: self.up };
+        self.lagging.insert(broken, self.parts.clone());
+        broken
+    }
+
+    /// What that replica has.
+    pub(crate) fn replica(&mut self, broken: Broken) -> Vec<Part> {
+        self.lagging.remove(&broken).unwrap_or_else(|| self.nothing())
+    }
+
+    /// How many replicas have what was acknowledged at a position; `None` if this server does not know of it. Of those that
+    /// will take over the worst counts.
+    pub(crate) fn replicated(&mut self, partition: Partition, at: Position, world_ms: u64) -> Option<u32> {
+        let hello = Position::new(at.epoch, 0);
+        let head = self.step(partition, world_ms, |part, step| part.hello(hello, step));
+        let has = |parts: &Vec<Part>| parts[partition.index()].position().is_some_and(|has| has >= at);
+        (head >= at && head.epoch == at.epoch).then(|| u32::from(self.lagging.values().all(has)))
     }
 
     /// Another life begins, over this data: all connections are lost. Gives back the data that was here.

@@ -101,6 +101,13 @@ impl Part {
         keys.iter().map(item).collect()
     }
 
+    /// How long the log is; `None` if meta and log do not belong together, and the next step begins an epoch.
+    pub(crate) fn position(&self) -> Option<Position> {
+        let epoch = self.meta.as_ref()?.epoch;
+        let log = self.log.as_ref().filter(|log| log.epoch == epoch)?;
+        Some(Position::new(epoch, log.last))
+    }
+
     /// The first step of every connection.
     pub(crate) fn hello(&mut self, at: Position, step: &mut Step<'_>) -> Position {
         let mut ensured = self.ensure(at, step);

@@ -26,12 +26,13 @@ use crate::world::{Node, World};
 const UNNEEDED: &str = "positions_at_the_limit_are_refused";
 
 /// A node's ports in fine weather.
-struct Fine {
-    world: Arc<World>,
+pub(crate) struct Fine {
+    pub(crate) world: Arc<World>,
     ports: Ports,
 }
 
-fn fine(partitions: u32) -> Fine {
+/// A world of one node, without faults.
+pub(crate) fn fine(partitions: u32) -> Fine {
     let mut plan = Plan::of(1);
     plan.partitions = partitions;
     plan.weather = Weather::default();
@@ -138,4 +139,30 @@ async fn two_masters_that_know_the_same_past_begin_different_epochs_though_the_c
         begin()
     });
     assert!(epochs[0] > first && epochs[1] > first && epochs[0] != epochs[1], "{first}, then {epochs:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_replica_that_takes_over_lacks_is_not_replicated() {
+    let fine = fine(1);
+    let mut messages = tokio::task::JoinSet::new();
+    messages.spawn(agenda::carry_out(fine.world.clone()));
+    let write = || async {
+        let event = Append { payload: Bytes::from_static(b"event"), ..Append::default() };
+        let what = Invalidation::default();
+        fine.ports.invalidate(Partition(0), &what, event).await.expect("fine weather")
+    };
+    let within = Duration::from_millis(5);
+    let have = |at| fine.ports.replicated(Partition(0), at, 1, within);
+    let first = write().await;
+    assert_eq!(have(first).await.expect("fine weather"), 1);
+    let broken = fine.world.with(|state, _| state.server.replication_breaks());
+    let second = write().await;
+    assert_eq!(have(first).await.expect("fine weather"), 1);
+    assert_eq!(have(second).await.expect("fine weather"), 0, "it is in no replica");
+    fine.world.with(|state, now| {
+        let replica = state.server.replica(broken);
+        let _ = state.server.reborn(replica);
+        fine.world.connections_lost(state, now);
+    });
+    assert!(have(first).await.is_err(), "another master does not know what it may have lost");
 }

@@ -2,6 +2,7 @@
 //! `faults`, `mutations`, `explore`, `tidy`.
 
 mod mutations;
+mod postgres_server;
 mod redis_server;
 mod schedules;
 mod steps;
@@ -113,9 +114,11 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<ExitCode> {
     let steps = match task {
         Task::Ci => ci(),
-        Task::Test { args } => vec![redis_step(), unit_tests("tests", &[], &args), doc_tests(&args)],
+        Task::Test { args } => {
+            vec![redis_step(), postgres_step(), unit_tests("tests", &[], &args), doc_tests(&args)]
+        }
         Task::It { args } => {
-            vec![redis_step(), unit_tests("tests with real servers", WITH_SERVERS, &args)]
+            vec![redis_step(), postgres_step(), unit_tests("tests with real servers", WITH_SERVERS, &args)]
         }
         Task::Bench { name, short, json, instructions, mut args } => {
             let options = [("--json", json), ("--instructions", instructions)];
@@ -158,6 +161,7 @@ fn ci() -> Vec<Step> {
         ),
         tidy_step(),
         redis_step(),
+        postgres_step(),
         unit_tests("tests", &[], &[]),
         doc_tests(&[]),
         schedules::step("schedules with faults", "sim", &["--seeds", "1000"]),
@@ -200,6 +204,14 @@ fn tidy_step() -> Step {
 
 fn redis_step() -> Step {
     Step::inner("redis server", "command -v redis-server valkey-server", redis_server::find_or_install)
+}
+
+fn postgres_step() -> Step {
+    Step::inner(
+        "PostgreSQL server",
+        "ls /usr/lib/postgresql/*/bin/postgres",
+        postgres_server::find_or_install,
+    )
 }
 
 /// By nextest where it is installed, which runs tests of all crates side by side.

@@ -20,23 +20,24 @@ pub(crate) fn find_or_install() -> Result<()> {
         eprintln!("{}", server.display());
         return Ok(());
     }
-    if !Path::new("/etc/debian_version").exists() || !is_root() {
+    if !may_install() {
         bail!(
             "no redis-server and no valkey-server on the PATH. Install one of them, version 7 or later:\n  \
              Debian, Ubuntu: sudo apt-get install redis-server\n  Fedora: sudo dnf install valkey\n  \
              macOS: brew install redis"
         );
     }
-    install()?;
+    install("redis-server")?;
     let server = found().context("redis-server was installed, but it is not on the PATH")?;
     println!("{}", server.display());
     Ok(())
 }
 
-fn install() -> Result<()> {
+/// Installs a package on Debian as root. Its service is not started.
+pub(crate) fn install(package: &str) -> Result<()> {
     let _quiet = NoServices::begin()?;
     Command::new("apt-get", ["update"]).run()?;
-    Command::new("apt-get", ["install", "-y", "--no-install-recommends", "redis-server"])
+    Command::new("apt-get", ["install", "-y", "--no-install-recommends", package])
         .env("DEBIAN_FRONTEND", "noninteractive")
         .run()
 }
@@ -68,12 +69,17 @@ impl Drop for NoServices {
     }
 }
 
+/// Whether packages are ours to install: on Debian, as root.
+pub(crate) fn may_install() -> bool {
+    Path::new("/etc/debian_version").exists() && is_root()
+}
+
 fn is_root() -> bool {
     let output = std::process::Command::new("id").arg("-u").output();
     output.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
-fn on_path(path: &std::ffi::OsStr, name: &str) -> Option<PathBuf> {
+pub(crate) fn on_path(path: &std::ffi::OsStr, name: &str) -> Option<PathBuf> {
     std::env::split_paths(path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 

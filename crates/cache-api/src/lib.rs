@@ -9,12 +9,16 @@
 //! | `GET /cache/{cache_type}/{resource}?name=value…` | – | the value as JSON |
 //! | `PUT /cache/{cache_type}/{resource}?name=value…` | the value as JSON | [`Written`] |
 //! | `DELETE /cache/{cache_type}/{resource}` | – | [`Written`] |
+//! | `GET /market/…` | – | the value as JSON, with its `currency` ([`market::Priced`]) |
+//! | `PUT`, `POST`, `DELETE /market/…` | see [`market`] | [`market::Changed`] |
 //!
 //! Everything that is not a success has an [`ErrorBody`]. Names in JSON are those of the fields.
 
 mod error;
+mod fields;
 pub mod headers;
 mod health;
+pub mod market;
 mod requests;
 mod stats;
 

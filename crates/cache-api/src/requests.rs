@@ -6,6 +6,8 @@ use cache_events::{Pattern, Tag, WriteToken};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::fields::{Fields, content};
+
 /// `POST /cache/invalidate`: what has become untrue.
 ///
 /// In JSON it has exactly one of `resource`, `tag` and `pattern`, with `cache_type` (which a `resource` must have)
@@ -175,34 +177,6 @@ impl Serialize for ClearRequest {
 fn put(fields: &mut Map<String, Value>, name: &str, value: Option<&String>) {
     if let Some(value) = value {
         fields.insert(name.to_owned(), value.as_str().into());
-    }
-}
-
-fn content(field: impl Into<String>, message: impl Into<String>) -> BodyError {
-    BodyError::Content { field: field.into(), message: message.into() }
-}
-
-/// The fields of a JSON object, all of them known.
-struct Fields(Map<String, Value>);
-
-impl Fields {
-    fn parse(body: &[u8], known: &[&str]) -> Result<Self, BodyError> {
-        let value = serde_json::from_slice(body).map_err(|error| BodyError::Syntax(error.to_string()))?;
-        let Value::Object(fields) = value else {
-            return Err(content("body", "must be a JSON object"));
-        };
-        if let Some(unknown) = fields.keys().find(|field| !known.contains(&field.as_str())) {
-            return Err(content(unknown, format!("is unknown; known are {}", known.join(", "))));
-        }
-        Ok(Self(fields))
-    }
-
-    fn text(&self, field: &str) -> Result<Option<String>, BodyError> {
-        match self.0.get(field) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(_) => Err(content(field, "must be a string")),
-        }
     }
 }
 

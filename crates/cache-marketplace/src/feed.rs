@@ -9,7 +9,7 @@
 
 use std::io::Read;
 
-use crate::ledger::{OFFERS_MAX, Offer, check_name};
+use crate::ledger::{OFFERS_MAX, Offer, check_name, check_price};
 use crate::{MicroUsd, region_of};
 
 /// The columns, found by their names in the first line, in any order.
@@ -93,7 +93,11 @@ impl<R: Read> OfferFeed<R> {
         let price = |column: usize| match (text(column)?, count) {
             ("", 0) => Ok(MicroUsd::ZERO),
             ("", _) => Err(wrong(column, &"empty, though there are offers")),
-            (amount, _) => amount.parse::<MicroUsd>().map_err(|error| wrong(column, &error)),
+            (amount, _) => {
+                let price = amount.parse::<MicroUsd>().map_err(|error| wrong(column, &error))?;
+                check_price(COLUMNS[column], price).map_err(|error| error.to_string())?;
+                Ok(price)
+            }
         };
         let (min_price, avg_price) = (price(4)?, price(5)?);
         if avg_price < min_price {

@@ -7,28 +7,26 @@
 use async_trait::async_trait;
 use cache_events::Version;
 
-use crate::keys::ALL_TYPES;
 use crate::{
-    AvailabilityStatus, BookingInfo, GpuInfo, GpuPrice, Market, MarketEvent, MarketStats, MicroUsd,
-    OrderBook, PriceHistory, ProviderState, ProviderStatus, TypeAvailability,
+    AvailabilityStatus, BookingInfo, GpuInfo, GpuPrice, Hardware, Market, MarketEvent, MarketStats, MicroUsd,
+    OrderBook, PriceHistory, ProviderState, ProviderStatus, Search, SearchPage, TypeAvailability,
 };
 
 mod bookings;
+mod checks;
 mod commit;
 mod memory;
 mod offers;
 mod reads;
 mod recompute;
+mod registry;
 mod state;
 
+pub use checks::{
+    BOOKING_MS_MAX, FIGURE_MAX, ID_BYTES_MAX, NAME_BYTES_MAX, OFFERS_MAX, PAGE_MAX, PRICE_MAX,
+    START_LAG_MS_MAX, SUM_MAX, TIME_MAX, check_id, check_market, check_name, check_price,
+};
 pub use memory::MemoryLedger;
-
-/// Most GPUs in one offer.
-pub const OFFERS_MAX: u32 = 10_000;
-/// Longest name of a provider, model or region, in bytes.
-pub const NAME_BYTES_MAX: usize = 48;
-/// Longest id of a booking or a user, in bytes.
-pub const ID_BYTES_MAX: usize = 128;
 
 /// What a provider offers of a model: `count` GPUs named `<provider>/<model>/<n>`, n from 1.
 ///
@@ -47,6 +45,28 @@ pub struct Offer {
     pub min_price: MicroUsd,
     /// The mean price.
     pub avg_price: MicroUsd,
+}
+
+/// One GPU, put up or changed by itself. Its id may have any form.
+///
+/// A GPU that came with an [`Offer`] can be changed too, but stays of its provider, model and region; the next offer
+/// that names another price sets the price again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GpuRegistration {
+    /// The GPU.
+    pub gpu_id: String,
+    /// Who offers it; fixed once it is known.
+    pub provider_id: String,
+    /// The model; fixed once it is known.
+    pub gpu_type: String,
+    /// Where it stands.
+    pub region: String,
+    /// What it is.
+    pub hardware: Hardware,
+    /// The provider's price per hour.
+    pub base_price_per_hour: MicroUsd,
+    /// Taken out or put back; `None` = as it was, or available if it is new.
+    pub status: Option<AvailabilityStatus>,
 }
 
 /// What somebody wants to rent.
@@ -172,6 +192,8 @@ pub trait Ledger: Send + Sync {
         price: MicroUsd,
         now: u64,
     ) -> Result<Vec<Committed>, LedgerError>;
+    /// Puts up one GPU, or changes it; nothing if it is so already.
+    async fn put_gpu(&self, gpu: GpuRegistration, now: u64) -> Result<Vec<Committed>, LedgerError>;
     /// Takes a GPU out or puts it back.
     async fn set_gpu_status(
         &self,
@@ -189,8 +211,14 @@ pub trait Ledger: Send + Sync {
     /// Lets bookings begin and end, and lets old ones leave the 24-hour figures.
     async fn pass_time(&self, now: u64) -> Result<Vec<Committed>, LedgerError>;
 
+    /// Takes note that the caches were told of a change, so that nobody has to tell them again. Does nothing by
+    /// default: only a ledger that outlives its process keeps changes until they are told.
+    fn announced(&self, committed: &Committed) {
+        let _ = committed;
+    }
+
     /// A booking.
-    async fn booking(&self, booking_id: &str) -> Result<Option<BookingInfo>, LedgerError>;
+    async fn booking(&self, booking_id: &str) -> Result<Versioned<Option<BookingInfo>>, LedgerError>;
     /// A GPU.
     async fn gpu(&self, gpu_id: &str) -> Result<Versioned<Option<GpuInfo>>, LedgerError>;
     /// How many GPUs of a type are free in a region.
@@ -210,28 +238,16 @@ pub trait Ledger: Send + Sync {
     async fn provider(&self, provider_id: &str) -> Result<Versioned<Option<ProviderStatus>>, LedgerError>;
     /// The past of a type in a region.
     async fn history(&self, market: &Market) -> Result<Versioned<Option<PriceHistory>>, LedgerError>;
-}
+    /// One page of the GPUs on offer (not those that were withdrawn), as [`Search::page`] defines it. Its version is
+    /// that of the listings of the type and region searched (or of all of them): a change of any GPU there.
+    async fn search(&self, search: &Search) -> Result<Versioned<SearchPage>, LedgerError>;
 
-/// Checks the name of a provider, model or region: it becomes part of ids, keys and tags.
-pub(crate) fn check_name(field: &'static str, name: &str) -> Result<(), LedgerError> {
-    let wrong = |why: &str| Err(LedgerError::Invalid { field, why: format!("{name:?} {why}") });
-    if name.is_empty() || name.len() > NAME_BYTES_MAX {
-        return wrong("does not have 1 to 48 bytes");
-    }
-    if name.chars().any(|c| c.is_control() || matches!(c, '/' | '@')) {
-        return wrong("has a '/', a '@' or a control character");
-    }
-    if name == ALL_TYPES {
-        return wrong("is a reserved word");
-    }
-    Ok(())
-}
-
-/// Checks the id of a booking or a user.
-fn check_id(field: &'static str, id: &str) -> Result<(), LedgerError> {
-    if id.is_empty() || id.len() > ID_BYTES_MAX || id.chars().any(char::is_control) {
-        let why = format!("does not have 1 to {ID_BYTES_MAX} bytes of printable characters");
-        return Err(LedgerError::Invalid { field, why });
-    }
-    Ok(())
+    /// All types in all regions that were ever offered, in order.
+    async fn markets(&self) -> Result<Vec<Market>, LedgerError>;
+    /// The ids of all GPUs ever offered, withdrawn ones included, in order, from behind `after` (`""` = the first),
+    /// at most `limit`.
+    async fn gpu_ids(&self, after: &str, limit: u32) -> Result<Vec<String>, LedgerError>;
+    /// All bookings, also those that are over or cancelled, in the order of their ids, from behind `after`, at most
+    /// `limit`.
+    async fn bookings(&self, after: &str, limit: u32) -> Result<Vec<BookingInfo>, LedgerError>;
 }

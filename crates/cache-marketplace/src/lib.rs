@@ -3,11 +3,15 @@
 //! - what is cached: [`model`], in the namespaces of [`namespaces`], under the keys of [`keys`]
 //! - what a change touches: [`mod@touches`], one table from event kinds to scopes
 //! - the system of record: the port [`Ledger`] and [`MemoryLedger`]
+//! - all of it through the cache: [`Marketplace`]
 //! - where changes come from: the offers feed, [`feed`], or a [`SeededMarket`]
 //!
 //! Money is integer micro-dollars everywhere ([`MicroUsd`]), time is milliseconds since the Unix epoch and comes in
 //! as an argument.
 
+pub mod audit;
+mod book_deltas;
+mod commands;
 pub mod feed;
 mod hardware;
 pub mod keys;
@@ -19,14 +23,17 @@ mod money;
 pub mod namespaces;
 mod pricing;
 mod regions;
+mod search;
 mod seeded;
 pub mod touches;
 
+pub use book_deltas::{BookDelta, RecentBooks};
+pub use commands::Made;
 pub use feed::{FeedError, OfferFeed, OfferRow};
 pub use hardware::Hardware;
 pub use ledger::{
-    BookOutcome, BookingRequest, CancelOutcome, Committed, Ledger, LedgerError, MemoryLedger, Offer,
-    Versioned,
+    BookOutcome, BookingRequest, CancelOutcome, Committed, GpuRegistration, Ledger, LedgerError,
+    MemoryLedger, Offer, Versioned,
 };
 pub use market::{MarketError, Marketplace, declare, namespace_settings};
 pub use model::{
@@ -37,5 +44,6 @@ pub use model::{
 pub use money::{MicroUsd, MoneyError, Permille};
 pub use pricing::{Pricing, ScarcityPricing};
 pub use regions::{REGIONS, region_of};
+pub use search::{Cursor, NotACursor, Ranking, Search, SearchPage};
 pub use seeded::SeededMarket;
 pub use touches::{Market, MarketEvent, Subject, touches};

@@ -7,16 +7,19 @@ use std::sync::Arc;
 use cache_events::{Key, NameError, Tag};
 use cache_tiered::{
     Answer, Builder, Cacheable, EventDraft, Loaded, NamespaceError, NamespaceSettings, ReadError,
-    SourceError, TieredCache, TypedCache, WriteError, Written,
+    ReadOptions, SourceError, TieredCache, TypedCache, WriteError, Written,
 };
 
 use crate::ledger::{Committed, Ledger, LedgerError, Versioned};
 use crate::namespaces::{
-    CacheTypeSettings, GPU_AVAILABILITY, GPU_PRICING, HISTORICAL_DATA, MARKET_STATS, ORDER_BOOK,
-    PROVIDER_STATUS,
+    BOOKING, CacheTypeSettings, GPU_AVAILABILITY, GPU_LISTING, GPU_PRICING, HISTORICAL_DATA, MARKET_STATS,
+    ORDER_BOOK, PROVIDER_STATUS,
 };
 use crate::touches::{Market, touches};
-use crate::{Availability, GpuPrice, MarketStats, OrderBook, PriceHistory, ProviderStatus, keys};
+use crate::{
+    Availability, BookingInfo, GpuPrice, MarketStats, OrderBook, PriceHistory, ProviderStatus, Search,
+    SearchPage, keys,
+};
 
 /// Why the marketplace did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +50,7 @@ pub fn namespace_settings(of: &CacheTypeSettings) -> Result<NamespaceSettings, N
     Ok(if of.critical { settings.critical() } else { settings })
 }
 
-/// Declares the six namespaces of the marketplace. `adjust` may change the settings of each, for example its bounds.
+/// Declares the namespaces of the marketplace. `adjust` may change the settings of each, for example its bounds.
 ///
 /// # Errors
 /// [`NameError`] never in practice.
@@ -62,7 +65,9 @@ pub fn declare(
         .namespace::<OrderBook>(settings(&ORDER_BOOK)?)
         .namespace::<ProviderStatus>(settings(&PROVIDER_STATUS)?)
         .namespace::<MarketStats>(settings(&MARKET_STATS)?)
-        .namespace::<PriceHistory>(settings(&HISTORICAL_DATA)?))
+        .namespace::<PriceHistory>(settings(&HISTORICAL_DATA)?)
+        .namespace::<SearchPage>(settings(&GPU_LISTING)?)
+        .namespace::<BookingInfo>(settings(&BOOKING)?))
 }
 
 /// The marketplace on one node. Cheap to clone.
@@ -76,6 +81,9 @@ pub struct Marketplace {
     providers: TypedCache<ProviderStatus>,
     stats: TypedCache<MarketStats>,
     history: TypedCache<PriceHistory>,
+    listings: TypedCache<SearchPage>,
+    bookings: TypedCache<BookingInfo>,
+    options: ReadOptions,
 }
 
 impl Marketplace {
@@ -91,9 +99,18 @@ impl Marketplace {
             providers: cache.namespace(PROVIDER_STATUS.namespace)?,
             stats: cache.namespace(MARKET_STATS.namespace)?,
             history: cache.namespace(HISTORICAL_DATA.namespace)?,
+            listings: cache.namespace(GPU_LISTING.namespace)?,
+            bookings: cache.namespace(BOOKING.namespace)?,
             cache,
             ledger,
+            options: ReadOptions::default(),
         })
+    }
+
+    /// The same marketplace, whose reads have these wishes.
+    #[must_use]
+    pub fn reading(&self, options: ReadOptions) -> Self {
+        Self { options, ..self.clone() }
     }
 
     /// The cache.
@@ -128,7 +145,7 @@ impl Marketplace {
             };
             Ok(loaded(found, Availability::Gpu, tags))
         };
-        read(&self.availability, key, load).await
+        self.read(&self.availability, key, load).await
     }
 
     /// How many GPUs of a type are free in a region: an [`Availability::Type`].
@@ -141,7 +158,7 @@ impl Marketplace {
         let load = move || async move {
             Ok(loaded(ledger.availability(&market).await?, Availability::Type, vec![]))
         };
-        read(&self.availability, &key, load).await
+        self.read(&self.availability, &key, load).await
     }
 
     /// What a type costs in a region.
@@ -151,7 +168,7 @@ impl Marketplace {
     pub async fn price(&self, market: &Market) -> Result<Answer<GpuPrice>, MarketError> {
         let key = keys::price_key(&market.gpu_type, &market.region)?;
         let (ledger, market) = (self.ledger.clone(), market.clone());
-        read(&self.pricing, &key, move || async move { Ok(plain(ledger.price(&market).await?)) }).await
+        self.read(&self.pricing, &key, move || async move { Ok(plain(ledger.price(&market).await?)) }).await
     }
 
     /// The free GPUs of a type in a region by price.
@@ -161,8 +178,12 @@ impl Marketplace {
     pub async fn order_book(&self, market: &Market) -> Result<Answer<OrderBook>, MarketError> {
         let key = keys::order_book_key(&market.gpu_type, &market.region)?;
         let (ledger, market) = (self.ledger.clone(), market.clone());
-        read(&self.order_books, &key, move || async move { Ok(plain(ledger.order_book(&market).await?)) })
-            .await
+        self.read(
+            &self.order_books,
+            &key,
+            move || async move { Ok(plain(ledger.order_book(&market).await?)) },
+        )
+        .await
     }
 
     /// A provider.
@@ -172,7 +193,7 @@ impl Marketplace {
     pub async fn provider(&self, provider_id: &str) -> Result<Answer<ProviderStatus>, MarketError> {
         let key = keys::provider_key(provider_id)?;
         let (ledger, id) = (self.ledger.clone(), provider_id.to_owned());
-        read(&self.providers, &key, move || async move { Ok(plain(ledger.provider(&id).await?)) }).await
+        self.read(&self.providers, &key, move || async move { Ok(plain(ledger.provider(&id).await?)) }).await
     }
 
     /// Figures over one type or all, in one region or all.
@@ -190,7 +211,7 @@ impl Marketplace {
         let load = move || async move {
             Ok(plain(ledger.market_stats(gpu_type.as_deref(), region.as_deref()).await?))
         };
-        read(&self.stats, &key, load).await
+        self.read(&self.stats, &key, load).await
     }
 
     /// The past of a type in a region; trusted by its TTL alone.
@@ -200,7 +221,33 @@ impl Marketplace {
     pub async fn history(&self, market: &Market) -> Result<Answer<PriceHistory>, MarketError> {
         let key = keys::history_key(&market.gpu_type, &market.region)?;
         let (ledger, market) = (self.ledger.clone(), market.clone());
-        read(&self.history, &key, move || async move { Ok(plain(ledger.history(&market).await?)) }).await
+        self.read(&self.history, &key, move || async move { Ok(plain(ledger.history(&market).await?)) }).await
+    }
+
+    /// A booking.
+    ///
+    /// # Errors
+    /// [`MarketError`].
+    pub async fn booking(&self, booking_id: &str) -> Result<Answer<BookingInfo>, MarketError> {
+        let key = keys::booking_key(booking_id)?;
+        let (ledger, id) = (self.ledger.clone(), booking_id.to_owned());
+        self.read(&self.bookings, &key, move || async move { Ok(plain(ledger.booking(&id).await?)) }).await
+    }
+
+    /// One page of a search.
+    ///
+    /// # Errors
+    /// [`MarketError`]; [`LedgerError::Invalid`] names the field that cannot be.
+    pub async fn search(&self, search: &Search) -> Result<Answer<SearchPage>, MarketError> {
+        search.check()?;
+        let key = keys::listing_key(search)?;
+        let tag = keys::listing_tag(search.gpu_type.as_deref(), search.region.as_deref())?;
+        let (ledger, search) = (self.ledger.clone(), search.clone());
+        let load = move || async move {
+            let Versioned { value, version } = ledger.search(&search).await?;
+            Ok(loaded(Versioned { value: Some(value), version }, |page| page, vec![tag]))
+        };
+        self.read(&self.listings, &key, load).await
     }
 
     /// Announces a change that the ledger has committed. Repeating it is harmless.
@@ -212,17 +259,19 @@ impl Marketplace {
         let mut draft = EventDraft::new(event.kind.clone(), event.resource_id());
         draft.scopes = touches(event)?;
         draft.data = event.data().ok();
-        Ok(self.cache.publish(draft).await?)
+        let written = self.cache.publish(draft).await?;
+        self.ledger.announced(committed);
+        Ok(written)
     }
-}
 
-async fn read<V, L, F>(cache: &TypedCache<V>, key: &Key, load: L) -> Result<Answer<V>, MarketError>
-where
-    V: Cacheable,
-    L: FnOnce() -> F + Send + 'static,
-    F: Future<Output = Result<Loaded<V>, SourceError>> + Send + 'static,
-{
-    Ok(cache.get_or_load(key, load).await?)
+    async fn read<V, L, F>(&self, cache: &TypedCache<V>, key: &Key, load: L) -> Result<Answer<V>, MarketError>
+    where
+        V: Cacheable,
+        L: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Result<Loaded<V>, SourceError>> + Send + 'static,
+    {
+        Ok(cache.get_or_load_with(key, &self.options, load).await?)
+    }
 }
 
 fn loaded<T, V>(found: Versioned<Option<T>>, wrap: impl FnOnce(T) -> V, tags: Vec<Tag>) -> Loaded<V> {

@@ -53,9 +53,22 @@ pub const MARKET_STATS: CacheTypeSettings = typed("market_stats", "market_stats"
 pub const HISTORICAL_DATA: CacheTypeSettings =
     typed("historical_data", "historical", 3_600, false, false, 500);
 
+/// Pages of searches.
+pub const GPU_LISTING: CacheTypeSettings = typed("gpu_listing", "gpu_listing", 30, true, false, 100);
+/// Bookings.
+pub const BOOKING: CacheTypeSettings = typed("booking", "booking", 300, true, true, 50);
+
 /// The cache types whose values have a Rust type.
-pub const MARKET: [CacheTypeSettings; 6] =
-    [GPU_AVAILABILITY, GPU_PRICING, ORDER_BOOK, PROVIDER_STATUS, MARKET_STATS, HISTORICAL_DATA];
+pub const MARKET: [CacheTypeSettings; 8] = [
+    GPU_AVAILABILITY,
+    GPU_PRICING,
+    ORDER_BOOK,
+    PROVIDER_STATUS,
+    MARKET_STATS,
+    HISTORICAL_DATA,
+    GPU_LISTING,
+    BOOKING,
+];
 
 /// Cache types that hold free JSON, ready to use.
 pub const PRESETS: [CacheTypeSettings; 6] = [
@@ -69,8 +82,8 @@ pub const PRESETS: [CacheTypeSettings; 6] = [
 
 /// The settings of a cache type, by its name.
 pub fn settings(cache_type: &str) -> Option<&'static CacheTypeSettings> {
-    static BOTH: [[CacheTypeSettings; 6]; 2] = [MARKET, PRESETS];
-    BOTH.iter().flatten().find(|settings| settings.cache_type == cache_type)
+    static BOTH: [&[CacheTypeSettings]; 2] = [&MARKET, &PRESETS];
+    BOTH.into_iter().flatten().find(|settings| settings.cache_type == cache_type)
 }
 
 #[cfg(test)]
@@ -99,6 +112,8 @@ mod tests {
         assert_eq!(row("provider_status"), ("provider_status", 120, (true, false), 50));
         assert_eq!(row("market_stats"), ("market_stats", 300, (true, false), 100));
         assert_eq!(row("historical_data"), ("historical", 3_600, (false, false), 500));
+        assert_eq!(row("gpu_listing"), ("gpu_listing", 30, (true, false), 100));
+        assert_eq!(row("booking"), ("booking", 300, (true, true), 50));
         assert_eq!(row("product_details").1, 86_400);
         assert_eq!(row("permissions").1, 1_800);
     }

@@ -7,10 +7,14 @@ use cache_events::{CacheEvent, EventKind, NameError, Scope};
 use serde::{Deserialize, Serialize};
 
 use crate::keys::{
-    availability_key, gpu_key, market_stats_key, market_tag, order_book_key, price_key, provider_key,
-    provider_tag,
+    availability_key, booking_key, gpu_key, history_key, listing_tag, market_stats_key, market_tag,
+    order_book_key, price_key, provider_key, provider_tag,
 };
 use crate::kinds;
+
+/// Most GPUs that one event lists; if more changed, it is said of their markets as a whole ([`Subject::rescaled`]), so
+/// that an event stays small.
+pub const GPUS_LISTED_MAX: usize = 200;
 
 /// A GPU type in a region.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -43,9 +47,10 @@ pub struct Subject {
     pub markets: Vec<Market>,
     /// Whether the price of these types and regions moved.
     pub repriced: bool,
-    /// Whether the dynamic factor moved, and with it the price of each of their GPUs.
+    /// Whether each of their GPUs changed: the dynamic factor moved, and with it every price, or there are too many
+    /// to list.
     pub rescaled: bool,
-    /// The booking, if the change is one.
+    /// The booking, if one was made, called off or is over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub booking_id: Option<String>,
 }
@@ -63,7 +68,8 @@ impl MarketEvent {
     /// The resource that it happened to: the booking, GPU, provider or type that says most.
     pub fn resource_id(&self) -> &str {
         let Subject { gpu_ids, provider_id, markets, booking_id, .. } = &self.subject;
-        let first = booking_id.as_deref().or(match gpu_ids.as_slice() {
+        let of_booking = [kinds::BOOKING_CREATED, kinds::BOOKING_CANCELLED].contains(&self.kind);
+        let first = booking_id.as_deref().filter(|_| of_booking).or(match gpu_ids.as_slice() {
             [only] => Some(only),
             _ => provider_id.as_deref(),
         });
@@ -111,22 +117,35 @@ pub enum Touch {
     OrderBook,
     /// The figures of each market, its type, its region, and over all.
     Statistics,
+    /// All pages of searches in each market, its type, its region, and over all.
+    Listings,
+    /// The past of each market.
+    History,
+    /// The booking, if the subject has one.
+    Booking,
 }
 
-use Touch::{Availability, Gpus, OrderBook, Pricing, PricingIfMoved, Provider, Statistics};
+use Touch::{
+    Availability, Booking, Gpus, History, Listings, OrderBook, Pricing, PricingIfMoved, Provider, Statistics,
+};
 
 /// The table: what an event of each kind touches.
+#[rustfmt::skip]
 pub const TABLE: [(EventKind, &[Touch]); 7] = [
-    (kinds::GPU_AVAILABILITY_CHANGED, &[Gpus, Provider, Availability, PricingIfMoved, OrderBook, Statistics]),
-    (kinds::PRICING_UPDATED, &[Gpus, Pricing, PricingIfMoved, OrderBook, Statistics]),
-    (kinds::BOOKING_CREATED, &[Gpus, Provider, Availability, Pricing, PricingIfMoved, OrderBook, Statistics]),
-    (
-        kinds::BOOKING_CANCELLED,
-        &[Gpus, Provider, Availability, Pricing, PricingIfMoved, OrderBook, Statistics],
-    ),
-    (kinds::PROVIDER_STATUS_CHANGED, &[Gpus, Provider, Availability, PricingIfMoved, OrderBook, Statistics]),
-    (kinds::MARKET_STATS_UPDATED, &[Statistics]),
-    (kinds::ORDER_BOOK_UPDATED, &[OrderBook]),
+    (kinds::GPU_AVAILABILITY_CHANGED,
+        &[Gpus, Provider, Availability, PricingIfMoved, OrderBook, Statistics, Listings, History, Booking]),
+    (kinds::PRICING_UPDATED,
+        &[Gpus, Pricing, PricingIfMoved, OrderBook, Statistics, Listings, History]),
+    (kinds::BOOKING_CREATED,
+        &[Gpus, Availability, Pricing, PricingIfMoved, OrderBook, Statistics, Listings, History, Booking]),
+    (kinds::BOOKING_CANCELLED,
+        &[Gpus, Provider, Availability, Pricing, PricingIfMoved, OrderBook, Statistics, Listings, History, Booking]),
+    (kinds::PROVIDER_STATUS_CHANGED,
+        &[Gpus, Provider, Availability, PricingIfMoved, OrderBook, Statistics, Listings, History]),
+    (kinds::MARKET_STATS_UPDATED,
+        &[Statistics]),
+    (kinds::ORDER_BOOK_UPDATED,
+        &[OrderBook]),
 ];
 
 /// The row of a kind.
@@ -140,14 +159,21 @@ pub fn row(kind: &EventKind) -> Option<&'static [Touch]> {
 /// # Errors
 /// [`NameError`] if a name of the subject cannot be part of a key; names that the ledger accepted can.
 pub fn touches(change: &MarketEvent) -> Result<Vec<Scope>, NameError> {
-    let subject = &change.subject;
+    scopes(row(&change.kind).unwrap_or_default(), &change.subject)
+}
+
+/// The cached entries of a row of the table for one subject, each once.
+///
+/// # Errors
+/// As [`touches`].
+pub fn scopes(row: &[Touch], subject: &Subject) -> Result<Vec<Scope>, NameError> {
     let mut scopes = Vec::new();
     let mut add = |scope: Scope| {
         if !scopes.contains(&scope) {
             scopes.push(scope);
         }
     };
-    for touch in row(&change.kind).unwrap_or_default() {
+    for touch in row {
         match touch {
             Gpus => {
                 for gpu_id in &subject.gpu_ids {
@@ -162,7 +188,12 @@ pub fn touches(change: &MarketEvent) -> Result<Vec<Scope>, NameError> {
                     add(Scope::Key(provider_key(provider)?));
                 }
             }
-            Availability | Pricing | PricingIfMoved | OrderBook | Statistics => {
+            Booking => {
+                if let Some(booking) = &subject.booking_id {
+                    add(Scope::Key(booking_key(booking)?));
+                }
+            }
+            Availability | Pricing | PricingIfMoved | OrderBook | Statistics | Listings | History => {
                 for market in &subject.markets {
                     market_scopes(*touch, subject, market)?.into_iter().for_each(&mut add);
                 }
@@ -192,13 +223,19 @@ fn market_scopes(touch: Touch, subject: &Subject, market: &Market) -> Result<Vec
                 scopes.push(Scope::Key(market_stats_key(of_type.as_deref(), of_region.as_deref())?));
             }
         }
-        Gpus | Provider => {}
+        Listings => {
+            for (of_type, of_region) in stats_cells(market) {
+                scopes.push(Scope::Tag(listing_tag(of_type.as_deref(), of_region.as_deref())?));
+            }
+        }
+        History => scopes.push(Scope::Key(history_key(gpu_type, region)?)),
+        Gpus | Provider | Booking => {}
     }
     Ok(scopes)
 }
 
-/// The four figures to which a market contributes.
-pub(crate) fn stats_cells(market: &Market) -> [(Option<String>, Option<String>); 4] {
+/// The four figures to which a market contributes, and in which it is found: over all, its type, its region, itself.
+pub fn stats_cells(market: &Market) -> [(Option<String>, Option<String>); 4] {
     let (of_type, region) = (Some(market.gpu_type.clone()), Some(market.region.clone()));
     [(None, None), (of_type.clone(), None), (None, region.clone()), (of_type, region)]
 }
@@ -229,20 +266,27 @@ mod tests {
         "key market_stats/H100/region=europe",
     ];
 
-    fn with_stats(rest: &[&str]) -> Vec<String> {
-        rest.iter().chain(&STATS).map(ToString::to_string).collect()
+    const LISTINGS: [&str; 4] =
+        ["tag listing:all@all", "tag listing:H100@all", "tag listing:all@europe", "tag listing:H100@europe"];
+    const HISTORY: &str = "key historical/H100/region=europe";
+    const BOOKING: &str = "key booking/b/";
+
+    fn with_figures(rest: &[&str]) -> Vec<String> {
+        rest.iter().chain(&STATS).chain(&LISTINGS).chain([&HISTORY]).map(ToString::to_string).collect()
     }
 
     #[test]
     fn a_booking_or_cancellation_touches_gpu_availability_pricing_order_book_and_statistics() {
         for kind in [kinds::BOOKING_CREATED, kinds::BOOKING_CANCELLED] {
-            assert_eq!(change(kind, |_| {}), with_stats(&[GPU, AVAILABILITY, PRICE, BOOK]));
+            let mut expected = with_figures(&[GPU, AVAILABILITY, PRICE, BOOK]);
+            expected.push(BOOKING.to_owned());
+            assert_eq!(change(kind, |subject| subject.booking_id = Some("b".into())), expected);
         }
     }
 
     #[test]
     fn a_booking_that_makes_the_rest_scarce_touches_all_gpus_of_the_market() {
-        let expected = with_stats(&[GPU, AVAILABILITY, PRICE, "tag market:H100@europe", BOOK]);
+        let expected = with_figures(&[GPU, AVAILABILITY, PRICE, "tag market:H100@europe", BOOK]);
         assert_eq!(
             change(kinds::BOOKING_CREATED, |subject| {
                 (subject.repriced, subject.rescaled) = (true, true);
@@ -258,14 +302,14 @@ mod tests {
             subject.provider_id = Some("p".into());
             subject.all_of_provider = true;
         });
-        assert_eq!(touched, with_stats(&["tag provider:p", "key provider_status/p/", AVAILABILITY, BOOK]));
+        assert_eq!(touched, with_figures(&["tag provider:p", "key provider_status/p/", AVAILABILITY, BOOK]));
     }
 
     #[test]
     fn the_other_kinds_touch_their_own() {
-        assert_eq!(change(kinds::GPU_AVAILABILITY_CHANGED, |_| {}), with_stats(&[GPU, AVAILABILITY, BOOK]));
-        assert_eq!(change(kinds::PRICING_UPDATED, |_| {}), with_stats(&[GPU, PRICE, BOOK]));
-        assert_eq!(change(kinds::MARKET_STATS_UPDATED, |_| {}), with_stats(&[]));
+        assert_eq!(change(kinds::GPU_AVAILABILITY_CHANGED, |_| {}), with_figures(&[GPU, AVAILABILITY, BOOK]));
+        assert_eq!(change(kinds::PRICING_UPDATED, |_| {}), with_figures(&[GPU, PRICE, BOOK]));
+        assert_eq!(change(kinds::MARKET_STATS_UPDATED, |_| {}), STATS);
         assert_eq!(change(kinds::ORDER_BOOK_UPDATED, |_| {}), [BOOK]);
         assert!(change(EventKind::MANUAL_INVALIDATION, |_| {}).is_empty());
     }

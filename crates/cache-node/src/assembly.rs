@@ -7,7 +7,10 @@ use cache_bus::Transport;
 use cache_embedded::{EmbeddedConfig, EmbeddedServer};
 use cache_events::Clock;
 use cache_l2::Store;
-use cache_marketplace::{Availability, GpuPrice, MarketStats, OrderBook, PriceHistory, ProviderStatus};
+use cache_marketplace::{
+    Availability, BookingInfo, GpuPrice, Ledger, MarketStats, MemoryLedger, OrderBook, PriceHistory,
+    ProviderStatus, SearchPage,
+};
 use cache_redis::{RedisStore, RedisTransport};
 use cache_tiered::{AuditSettings, Builder, CoarseClock, NodeSettings, TieredCache};
 use serde_json::Value;
@@ -46,6 +49,15 @@ impl Shared {
             }
         })
     }
+}
+
+/// The system of record that the configuration names.
+///
+/// # Errors
+/// The database cannot be used; with the cause and the cure.
+pub async fn ledger(config: &NodeConfig) -> anyhow::Result<Arc<dyn Ledger>> {
+    anyhow::ensure!(config.database.private, "DATABASE_URL: only sqlite::memory: is known");
+    Ok(Arc::new(MemoryLedger::new()))
 }
 
 /// Starts the cache of a node on what the nodes share.
@@ -87,6 +99,8 @@ pub fn declare(builder: Builder, plans: &[CacheTypePlan]) -> Builder {
             "provider_status" => builder.namespace::<ProviderStatus>(settings),
             "market_stats" => builder.namespace::<MarketStats>(settings),
             "historical" => builder.namespace::<PriceHistory>(settings),
+            "gpu_listing" => builder.namespace::<SearchPage>(settings),
+            "booking" => builder.namespace::<BookingInfo>(settings),
             other => unreachable!("the table of the marketplace has no namespace {other}"),
         }
     })

@@ -40,6 +40,9 @@ struct ServeArgs {
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Each node may have a marketplace of its own in memory, although nodes share a Redis.
+    #[arg(long)]
+    allow_private_ledger: bool,
     /// development, staging or production.
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
@@ -73,7 +76,12 @@ impl Cli {
 
 async fn serve(args: ServeArgs, shutdown: CancellationToken) -> ExitCode {
     let mut sources = Sources { file: args.config, ..Sources::default() }.process_env();
-    let flags = [("listen", "--listen", args.listen), ("profile", "--profile", args.profile)];
+    let private = args.allow_private_ledger.then(|| "true".to_owned());
+    let flags = [
+        ("listen", "--listen", args.listen),
+        ("profile", "--profile", args.profile),
+        ("database.allow_private_ledger", "--allow-private-ledger", private),
+    ];
     sources.flags = flags.into_iter().filter_map(|(path, flag, value)| Some((path, flag, value?))).collect();
     let config = match config::load(&sources) {
         Ok(config) => config,

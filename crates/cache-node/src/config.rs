@@ -4,6 +4,7 @@
 mod backing;
 mod check;
 mod checked;
+mod database;
 mod errors;
 mod file;
 mod namespaces;
@@ -12,7 +13,7 @@ mod raw;
 mod secret;
 mod settings;
 
-pub use checked::{Backing, HttpConfig, Identity, NodeConfig, load};
+pub use checked::{Backing, DatabaseConfig, HttpConfig, Identity, NodeConfig, load};
 pub use errors::{ConfigError, ConfigErrors};
 pub use namespaces::CacheTypePlan;
 pub use raw::{Origin, Sources};

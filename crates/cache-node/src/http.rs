@@ -6,8 +6,11 @@ mod admin;
 mod app;
 mod auth;
 mod entries;
+mod market;
+mod market_changes;
 mod observe;
 mod problem;
+mod query;
 mod request;
 
 use std::sync::Arc;
@@ -15,7 +18,7 @@ use std::sync::Arc;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Extension, Router};
 
 pub use app::App;
@@ -35,6 +38,18 @@ pub fn router(app: Arc<App>) -> Router {
             "/cache/{cache_type}/{*resource}",
             get(entries::read).put(entries::write).delete(entries::remove),
         )
+        // Likewise: an id of a GPU may hold slashes.
+        .route("/market/gpus/{*gpu_id}", get(market::gpu).put(market_changes::put_gpu))
+        .route("/market/availability", get(market::availability))
+        .route("/market/search", get(market::search))
+        .route("/market/pricing/{gpu_type}", get(market::pricing).put(market_changes::put_pricing))
+        .route("/market/bookings", post(market_changes::book))
+        .route("/market/bookings/{booking_id}", get(market::booking).delete(market_changes::cancel))
+        .route("/market/providers/{provider_id}", get(market::provider))
+        .route("/market/providers/{provider_id}/status", put(market_changes::put_provider_status))
+        .route("/market/order-book/{gpu_type}", get(market::order_book))
+        .route("/market/history/{gpu_type}", get(market::history))
+        .route("/market/stats", get(market::stats))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn_with_state(app.clone(), auth::require_token))
@@ -44,7 +59,8 @@ pub fn router(app: Arc<App>) -> Router {
 
 async fn no_route(uri: Uri) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, format!("nothing is at {}", uri.path())).cure(
-        "there are /health, /cache/stats, /cache/clear, /cache/invalidate and /cache/{cache_type}/{resource}",
+        "there are /health, /cache/stats, /cache/clear, /cache/invalidate, /cache/{cache_type}/{resource}, and under \
+         /market: gpus, availability, search, pricing, bookings, providers, order-book, history and stats",
     )
 }
 

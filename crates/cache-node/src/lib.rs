@@ -16,3 +16,4 @@ pub mod demo;
 pub mod http;
 pub mod memory;
 pub mod node;
+mod schedule;

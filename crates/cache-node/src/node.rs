@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use cache_api::Status;
+use cache_marketplace::{Ledger, Marketplace};
 use cache_redis::RedisStore;
 use cache_tiered::TieredCache;
 use tokio::net::TcpListener;
@@ -20,6 +21,7 @@ use crate::assembly::{self, Shared};
 use crate::config::NodeConfig;
 use crate::http::{self, App};
 use crate::memory::{self, Meter};
+use crate::schedule;
 
 /// How often, and how far apart, a master that does not answer is asked at the start whether it is guarded.
 const ASKED_MAX: u32 = 10;
@@ -39,6 +41,15 @@ impl Node {
     /// # Errors
     /// The address cannot be taken, settings contradict each other, or masters lack the guard that the configuration requires.
     pub async fn start(config: NodeConfig) -> anyhow::Result<Self> {
+        let ledger = assembly::ledger(&config).await?;
+        Self::start_on(config, ledger).await
+    }
+
+    /// [`start`](Self::start) on a system of record of the caller's.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_on(config: NodeConfig, ledger: Arc<dyn Ledger>) -> anyhow::Result<Self> {
         let listen = &config.http.listen;
         let listener = TcpListener::bind(listen.as_str()).await.with_context(|| {
             format!("cannot listen on {listen}: is it in use, or not an address of this machine? Choose another with --listen")
@@ -48,7 +59,8 @@ impl Node {
             refuse_unguarded(redis).await?;
         }
         let cache = assembly::start(&config, &shared)?;
-        Ok(Self { app: Arc::new(App::new(cache, shared, config)), listener })
+        let market = Marketplace::new(cache, ledger)?;
+        Ok(Self { app: Arc::new(App::new(market, shared, config)), listener })
     }
 
     /// Where it listens.
@@ -76,6 +88,7 @@ impl Node {
         if let Some(every) = app.config().health_check_every {
             tasks.spawn(watch_health(app.clone(), every, shutdown.clone()));
         }
+        tasks.spawn(schedule::run(app.market().clone(), shutdown.clone()));
         let (limit, every) = (app.config().memory_limit, app.config().memory_check_every);
         if let Some(meter) = Meter::of_this_process(limit) {
             info!(?meter, "watching memory");

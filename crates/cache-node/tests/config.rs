@@ -25,7 +25,9 @@ fn typed(file: &str, env: Env<'_>) -> Typed {
     let env: BTreeMap<String, String> =
         env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     let path = on_disk.as_ref().map(|file| file.path().to_path_buf());
-    Typed { sources: Sources { file: path, env, flags: Vec::new() }, _file: on_disk }
+    // So that each test needs to name only what it is about.
+    let flags = vec![("database.allow_private_ledger", "--allow-private-ledger", "true".to_owned())];
+    Typed { sources: Sources { file: path, env, flags }, _file: on_disk }
 }
 
 fn right(file: &str, env: Env<'_>) -> NodeConfig {
@@ -330,4 +332,28 @@ fn doors_left_open_are_told() {
     for listen in ["8080", "host", "host:99999", ":80", "::1:80"] {
         assert!(load(&typed(&format!("listen = \"{listen}\""), &[]).sources).is_err(), "{listen}");
     }
+}
+
+#[test]
+fn nodes_that_share_a_redis_must_share_their_database() {
+    let load = |env: Env<'_>, flags| {
+        let env = env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        load(&Sources { file: None, env, flags })
+    };
+    let redis = ("REDIS_URL", "redis://h");
+    let flag = || vec![("database.allow_private_ledger", "--allow-private-ledger", "true".to_owned())];
+    let told = |env: Env<'_>| load(env, vec![]).expect_err("refused").to_string();
+    for env in [vec![redis], vec![redis, ("DATABASE_URL", "sqlite::memory:")]] {
+        let told = told(&env);
+        assert!(told.contains("DATABASE_URL") && told.contains("--allow-private-ledger"), "{told}");
+        assert!(load(&env, flag()).expect("allowed").database.private);
+    }
+    for url in ["postgres://u:hunter2@h/market", "sqlite:market.db"] {
+        let config = load(&[redis, ("DATABASE_URL", url)], vec![]).expect("shared");
+        assert!(!config.database.private);
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+    assert!(load(&[], vec![]).expect("a node alone").database.private);
+    let unknown = told(&[("DATABASE_URL", "mysql://u:hunter2@h/m")]);
+    assert!(unknown.contains("postgres://") && !unknown.contains("hunter2"), "{unknown}");
 }

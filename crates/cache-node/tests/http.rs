@@ -316,7 +316,7 @@ fn statistics_count_what_happened() {
     );
     assert_eq!(stats["namespaces"]["gpu_avail"]["cache_type"], "gpu_availability");
     let typed: cache_api::Stats = serde_json::from_value(stats).expect("the types of the interface");
-    assert_eq!(typed.namespaces.len(), 12);
+    assert_eq!(typed.namespaces.len(), 14);
 }
 
 #[test]

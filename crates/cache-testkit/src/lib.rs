@@ -2,6 +2,7 @@
 //!
 //! - [`RedisServer`]: a real `redis-server` or `valkey-server` on a free loopback port, with restarts, kills and pauses.
 //! - [`RedisReplicated`], [`RedisSentinels`], [`RedisCluster`]: several of them, with failovers and moving slots.
+//! - [`PostgresServer`]: a real `postgres` on a free loopback port, with kills and restarts.
 //! - [`FaultProxy`]: a TCP proxy that passes, swallows, delays, stalls, resets or leads elsewhere.
 //! - [`ManualClock`]: time that moves when the test says so. [`JumpingClock`]: real time that jumps when the test says so.
 //! - [`pause`], [`resume`]: a child process stands still and goes on.
@@ -12,6 +13,7 @@ mod faulty_store;
 mod faulty_transport;
 mod jumping_clock;
 mod manual_clock;
+mod postgres_server;
 mod process;
 mod redis_cluster;
 mod redis_replicated;
@@ -25,6 +27,7 @@ pub use faulty_store::FaultyStore;
 pub use faulty_transport::FaultyTransport;
 pub use jumping_clock::JumpingClock;
 pub use manual_clock::ManualClock;
+pub use postgres_server::PostgresServer;
 pub use process::{pause, resume};
 pub use redis_cluster::RedisCluster;
 pub use redis_replicated::RedisReplicated;

@@ -1,22 +1,18 @@
 //! Bookings: made, called off, begun and over.
 
 use super::commit::Draft;
-use super::state::{Booking, DAY_MS, Gpu, State, Step};
-use super::{BookOutcome, BookingRequest, CancelOutcome, Committed, LedgerError, check_id};
+use super::state::{Booking, Gpu, Stamp, State, Step, has_left};
+use super::{BookOutcome, BookingRequest, CancelOutcome, Committed, LedgerError, SUM_MAX};
 use crate::touches::stats_cells;
-use crate::{AvailabilityStatus, BookingInfo, BookingStatus, Market, ProviderState, kinds};
+use crate::{AvailabilityStatus, BookingInfo, BookingStatus, Market, MicroUsd, ProviderState, kinds};
 
 impl State {
     pub(super) fn book(&mut self, request: BookingRequest) -> Result<BookOutcome, LedgerError> {
-        check_id("booking_id", &request.booking_id)?;
-        check_id("user_id", &request.user_id)?;
+        request.check()?;
         if let Some(known) = self.bookings.get(&request.booking_id) {
             return Ok(repeated(known, &request));
         }
-        if request.end_time <= request.start_time || request.end_time <= self.now {
-            let why = format!("{} is not behind the start and behind now", request.end_time);
-            return Err(LedgerError::Invalid { field: "end_time", why });
-        }
+        request.check_now(self.now)?;
         let Some(gpu) = self.gpus.get(&request.gpu_id) else { return Ok(BookOutcome::UnknownGpu) };
         if let Some(status) = self.not_for_rent(gpu) {
             return Ok(BookOutcome::NotForRent(status));
@@ -26,7 +22,8 @@ impl State {
         }
         let market = gpu.market.clone();
         let factor = self.markets.get(&market).map_or(crate::Permille::ONE, |cell| cell.factor);
-        let price = gpu.base.scaled(factor);
+        let total_cost = gpu.base.scaled(factor).for_duration(request.end_time - request.start_time);
+        self.check_sum(&market, total_cost)?;
         let BookingRequest { booking_id, gpu_id, user_id, start_time, end_time } = request;
         let info = BookingInfo {
             booking_id: booking_id.clone(),
@@ -35,7 +32,7 @@ impl State {
             start_time,
             end_time,
             status: BookingStatus::Active,
-            total_cost: price.for_duration(end_time - start_time),
+            total_cost,
             created_at: self.now,
         };
         let begun = start_time <= self.now;
@@ -50,13 +47,29 @@ impl State {
         self.timeline.insert((end_time, Step::End, booking_id.clone()));
         for cell in stats_cells(&market) {
             let figures = self.figures.entry(cell).or_default();
-            figures.window.insert((info.created_at, booking_id.clone()));
+            figures.window.insert((info.created_at, booking_id.clone()), info.total_cost);
             figures.volume += u128::from(info.total_cost.0);
         }
         let committed = self.commit(draft, kinds::BOOKING_CREATED);
-        let record = Booking { info: info.clone(), market, created: committed.clone(), cancelled: None };
+        let stamp = Stamp { version: committed.version, at: committed.at };
+        let created = committed.clone();
+        let record = Booking { info: info.clone(), market, created, cancelled: None, stamp };
         self.bookings.insert(booking_id, record);
         Ok(BookOutcome::Booked { booking: info, committed, repeated: false })
+    }
+
+    /// Whether a cost, and all that was spent within a day together with it, can be told.
+    fn check_sum(&self, market: &Market, cost: MicroUsd) -> Result<(), LedgerError> {
+        let spent =
+            stats_cells(market).map(|cell| self.figures.get(&cell).map_or(0, |figures| figures.volume));
+        let most = spent.into_iter().max().unwrap_or_default();
+        match most + u128::from(cost.0) <= u128::from(SUM_MAX.0) {
+            true => Ok(()),
+            false => {
+                let why = format!("the booking would cost {cost}, more than can be counted");
+                Err(LedgerError::Invalid { field: "end_time", why })
+            }
+        }
     }
 
     /// Why a GPU cannot be rented at any time, if so.
@@ -82,8 +95,8 @@ impl State {
         let (info, market) = (known.info.clone(), known.market.clone());
         for cell in stats_cells(&market) {
             let figures = self.figures.entry(cell).or_default();
-            if figures.window.remove(&(info.created_at, info.booking_id.clone())) {
-                figures.volume -= u128::from(info.total_cost.0);
+            if let Some(cost) = figures.window.remove(&(info.created_at, info.booking_id.clone())) {
+                figures.volume -= u128::from(cost.0);
             }
         }
         let mut draft = Draft { booking: Some(info.booking_id.clone()), ..Draft::default() };
@@ -122,6 +135,7 @@ impl State {
                     if let Some(booking) = self.bookings.get_mut(&id) {
                         booking.info.status = BookingStatus::Completed;
                     }
+                    draft.booking = Some(id);
                 }
             }
             committed.push(self.commit(draft, kinds::GPU_AVAILABILITY_CHANGED));
@@ -139,8 +153,10 @@ impl State {
     fn markets_with_old_bookings(&self) -> Vec<Market> {
         let mut markets = Vec::new();
         for (cell, figures) in &self.figures {
-            let old =
-                figures.window.first().is_some_and(|(created, _)| created.saturating_add(DAY_MS) <= self.now);
+            let old = figures
+                .window
+                .first_key_value()
+                .is_some_and(|((created, _), _)| has_left(*created, self.now));
             if let ((Some(gpu_type), Some(region)), true) = (cell, old) {
                 markets.push(Market::new(gpu_type, region));
             }

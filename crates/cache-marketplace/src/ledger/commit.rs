@@ -5,12 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use cache_events::{EventKind, Version};
 
 use super::Committed;
-use super::state::{Cell, DAY_MS, Stamp, State};
-use crate::touches::{Touch, row, stats_cells};
+use super::state::{Cell, Stamp, State, has_left};
+use crate::touches::{GPUS_LISTED_MAX, Touch, row, stats_cells};
 use crate::{HistoricalPoint, Market, MarketEvent, MicroUsd, Permille, Subject};
 
-/// More GPUs than this are named by their provider's tag, so that an event stays small.
-const GPUS_LISTED_MAX: usize = 200;
 /// Points of history per market: a day of minutes.
 const HISTORY_POINTS_MAX: usize = 1_440;
 const MINUTE_MS: u64 = 60_000;
@@ -59,10 +57,9 @@ impl State {
             subject.markets.push(market);
         }
         subject.provider_id = draft.provider;
-        if draft.gpus.len() > GPUS_LISTED_MAX && subject.provider_id.is_some() {
-            subject.all_of_provider = true;
-        }
-        if !subject.all_of_provider {
+        if draft.gpus.len() > GPUS_LISTED_MAX {
+            subject.rescaled = true;
+        } else if !subject.all_of_provider {
             subject.gpu_ids = draft.gpus.into_iter().collect();
         }
         self.commits += 1;
@@ -70,7 +67,6 @@ impl State {
         for touch in row(&kind).unwrap_or_default() {
             self.stamp(*touch, &subject, stamp);
         }
-        self.record(&subject, stamp);
         Committed { event: MarketEvent { kind, subject }, version: stamp.version, at: stamp.at }
     }
 
@@ -107,6 +103,18 @@ impl State {
                     cells.into_iter().for_each(|cell| self.move_window(cell, stamp));
                 }
             }
+            Touch::Listings => {
+                for cell in subject.markets.iter().flat_map(stats_cells) {
+                    self.figures.entry(cell).or_default().listed = stamp;
+                }
+            }
+            Touch::History => self.record(subject, stamp),
+            Touch::Booking => {
+                let booking = subject.booking_id.as_ref().and_then(|id| self.bookings.get_mut(id));
+                if let Some(booking) = booking {
+                    booking.stamp = stamp;
+                }
+            }
         }
     }
 
@@ -126,9 +134,10 @@ impl State {
     fn move_window(&mut self, cell: (Option<String>, Option<String>), stamp: Stamp) {
         let figures = self.figures.entry(cell).or_default();
         figures.stamp = stamp;
-        while figures.window.first().is_some_and(|(created, _)| created.saturating_add(DAY_MS) <= stamp.at) {
-            let cost = figures.window.pop_first().and_then(|(_, id)| self.bookings.get(&id));
-            figures.volume -= cost.map_or(0, |booking| u128::from(booking.info.total_cost.0));
+        while let Some(oldest) =
+            figures.window.first_entry().filter(|oldest| has_left(oldest.key().0, stamp.at))
+        {
+            figures.volume -= u128::from(oldest.remove().0);
         }
     }
 

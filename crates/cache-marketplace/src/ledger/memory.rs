@@ -8,12 +8,15 @@ use cache_events::{Key, NameError, Scope};
 use parking_lot::Mutex;
 
 use super::state::State;
-use super::{BookOutcome, BookingRequest, CancelOutcome, Committed, Ledger, LedgerError, Offer, Versioned};
+use super::{
+    BookOutcome, BookingRequest, CancelOutcome, Committed, GpuRegistration, Ledger, LedgerError, Offer,
+    Versioned,
+};
 use crate::keys::gpu_key;
 use crate::{
     AvailabilityStatus, BookingInfo, GpuInfo, GpuPrice, Market, MarketEvent, MarketStats, MarketValue,
-    MicroUsd, OrderBook, PriceHistory, Pricing, ProviderState, ProviderStatus, ScarcityPricing,
-    TypeAvailability, touches,
+    MicroUsd, OrderBook, PriceHistory, Pricing, ProviderState, ProviderStatus, ScarcityPricing, Search,
+    SearchPage, TypeAvailability, touches,
 };
 
 /// A system of record that lives as long as the process.
@@ -127,9 +130,7 @@ impl MemoryLedger {
     }
 
     fn at<T>(&self, now: u64, change: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.state.lock();
-        state.now = state.now.max(now);
-        change(&mut state)
+        self.state.lock().at(now, change)
     }
 }
 
@@ -156,6 +157,10 @@ impl Ledger for MemoryLedger {
         self.at(now, |state| state.set_price(market, price))
     }
 
+    async fn put_gpu(&self, gpu: GpuRegistration, now: u64) -> Result<Vec<Committed>, LedgerError> {
+        self.at(now, |state| state.put_gpu(gpu))
+    }
+
     async fn set_gpu_status(
         &self,
         gpu_id: &str,
@@ -178,8 +183,8 @@ impl Ledger for MemoryLedger {
         Ok(self.at(now, State::pass_time))
     }
 
-    async fn booking(&self, booking_id: &str) -> Result<Option<BookingInfo>, LedgerError> {
-        Ok(self.state.lock().bookings.get(booking_id).map(|booking| booking.info.clone()))
+    async fn booking(&self, booking_id: &str) -> Result<Versioned<Option<BookingInfo>>, LedgerError> {
+        Ok(self.state.lock().booking(booking_id))
     }
 
     async fn gpu(&self, gpu_id: &str) -> Result<Versioned<Option<GpuInfo>>, LedgerError> {
@@ -215,5 +220,26 @@ impl Ledger for MemoryLedger {
 
     async fn history(&self, market: &Market) -> Result<Versioned<Option<PriceHistory>>, LedgerError> {
         Ok(self.state.lock().history(market))
+    }
+
+    async fn search(&self, search: &Search) -> Result<Versioned<SearchPage>, LedgerError> {
+        search.check()?;
+        Ok(self.state.lock().search(search))
+    }
+
+    async fn markets(&self) -> Result<Vec<Market>, LedgerError> {
+        Ok(self.markets())
+    }
+
+    async fn gpu_ids(&self, after: &str, limit: u32) -> Result<Vec<String>, LedgerError> {
+        Ok(self.gpu_ids().into_iter().filter(|id| id.as_str() > after).take(limit as usize).collect())
+    }
+
+    async fn bookings(&self, after: &str, limit: u32) -> Result<Vec<BookingInfo>, LedgerError> {
+        let mut bookings = self.bookings();
+        bookings.retain(|booking| booking.booking_id.as_str() > after);
+        bookings.sort_unstable_by(|a, b| a.booking_id.cmp(&b.booking_id));
+        bookings.truncate(limit as usize);
+        Ok(bookings)
     }
 }

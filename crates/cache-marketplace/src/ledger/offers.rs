@@ -2,24 +2,13 @@
 
 use super::commit::Draft;
 use super::state::{Gpu, Group, Provider, Stamp, State, gpu_id};
-use super::{Committed, LedgerError, OFFERS_MAX, Offer, check_name};
-use crate::{AvailabilityStatus, Market, MicroUsd, ProviderState, kinds};
+use super::{Committed, LedgerError, Offer, check_price};
+use crate::{AvailabilityStatus, Hardware, Market, MicroUsd, ProviderState, kinds};
 
 impl State {
     pub(super) fn set_offers(&mut self, offer: Offer) -> Result<Vec<Committed>, LedgerError> {
-        check_name("provider", &offer.provider)?;
-        check_name("gpu_model", &offer.gpu_model)?;
-        check_name("region", &offer.region)?;
-        if offer.count > OFFERS_MAX {
-            let why = format!("{}; the limit is {OFFERS_MAX}", offer.count);
-            return Err(LedgerError::Invalid { field: "count", why });
-        }
-        self.providers.entry(offer.provider.clone()).or_insert_with(|| Provider {
-            state: ProviderState::Online,
-            live: 0,
-            stamp: Stamp::default(),
-            gpus: Stamp::default(),
-        });
+        offer.check()?;
+        self.providers.entry(offer.provider.clone()).or_insert_with(Provider::new);
         let name = (offer.provider.clone(), offer.gpu_model.clone());
         let group = self.groups.entry(name.clone()).or_default();
         let moved = group.region != offer.region;
@@ -30,13 +19,14 @@ impl State {
         if offer.count > 0 {
             (group.min_price, group.avg_price) = (offer.min_price, offer.avg_price);
         }
-        let ids = Self::ids_of(&name, group);
+        let ids = self.groups.get(&name).map_or_else(Vec::new, |group| self.ids_of(&name, group));
 
         let mut committed = Vec::new();
         let mut prices = Draft::default();
         if repriced {
-            for (at, id) in ids.iter().enumerate() {
-                let price = if at == 0 { offer.min_price } else { offer.avg_price };
+            let first = gpu_id(&name.0, &name.1, 1);
+            for id in &ids {
+                let price = if *id == first { offer.min_price } else { offer.avg_price };
                 if self.gpus.get(id).is_some_and(|gpu| gpu.base != price) {
                     self.alter(&mut prices, id, |gpu| gpu.base = price);
                 }
@@ -68,7 +58,8 @@ impl State {
         let mut live = before;
         for n in (1..=made).rev().take_while(|_| before > wanted) {
             let id = gpu_id(&name.0, &name.1, n);
-            let idle = |gpu: &Gpu| !gpu.withdrawn && gpu.schedule.is_empty();
+            let registered = self.registered.contains(&id);
+            let idle = |gpu: &Gpu| !gpu.withdrawn && gpu.schedule.is_empty() && !registered;
             if live > wanted && self.gpus.get(&id).is_some_and(idle) {
                 self.alter(draft, &id, |gpu| gpu.withdrawn = true);
                 live -= 1;
@@ -79,7 +70,7 @@ impl State {
             n += 1;
             let id = gpu_id(&name.0, &name.1, n);
             match self.gpus.get(&id) {
-                Some(gpu) if !gpu.withdrawn => continue,
+                Some(gpu) if !gpu.withdrawn || self.registered.contains(&id) => continue,
                 Some(_) => self.alter(draft, &id, |gpu| gpu.withdrawn = false),
                 None => self.make(draft, name, n),
             }
@@ -102,6 +93,7 @@ impl State {
         let gpu = Gpu {
             provider: name.0.clone(),
             market: Market::new(&name.1, &group.region),
+            hardware: Hardware::of(&name.1),
             base: if n == 1 { group.min_price } else { group.avg_price },
             own: AvailabilityStatus::Available,
             withdrawn: false,
@@ -120,6 +112,7 @@ impl State {
         market: &Market,
         price: MicroUsd,
     ) -> Result<Vec<Committed>, LedgerError> {
+        check_price("base_price_per_hour", price)?;
         if !self.markets.contains_key(market) {
             let id = format!("{} in {}", market.gpu_type, market.region);
             return Err(LedgerError::Unknown { what: "GPU type", id });

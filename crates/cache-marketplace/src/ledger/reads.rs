@@ -9,8 +9,8 @@ use crate::namespaces::{
     GPU_AVAILABILITY, GPU_PRICING, HISTORICAL_DATA, MARKET_STATS, ORDER_BOOK, PROVIDER_STATUS,
 };
 use crate::{
-    Availability, GpuInfo, GpuPrice, Hardware, Market, MarketStats, MarketValue, MicroUsd, OrderBook,
-    PriceHistory, PriceLevel, ProviderStatus, TypeAvailability,
+    Availability, BookingInfo, GpuInfo, GpuPrice, Hardware, Market, MarketStats, MarketValue, MicroUsd,
+    OrderBook, PriceHistory, PriceLevel, ProviderStatus, Search, SearchPage, TypeAvailability,
 };
 
 impl State {
@@ -18,7 +18,7 @@ impl State {
         let Some(gpu) = self.gpus.get(gpu_id) else { return absent() };
         let stamp = self.gpu_stamp(gpu);
         let factor = self.markets.get(&gpu.market).map_or(crate::Permille::ONE, |cell| cell.factor);
-        let Hardware { memory_gb, cuda_cores, performance_score } = Hardware::of(&gpu.market.gpu_type);
+        let Hardware { memory_gb, cuda_cores, performance_score } = gpu.hardware;
         let value = GpuInfo {
             gpu_id: gpu_id.to_owned(),
             provider_id: gpu.provider.clone(),
@@ -118,7 +118,7 @@ impl State {
             available_gpus: available,
             busy_gpus: busy,
             average_price_per_hour: MicroUsd::rounded(price_sum, 1_000 * u128::from(total)),
-            total_bookings_24h: figures.window.len() as u64,
+            total_bookings_24h: figures.window.len() as u64 + figures.further,
             total_volume_24h: MicroUsd::rounded(figures.volume, 1),
             utilization_rate: if total == 0 { 0.0 } else { busy as f64 / total as f64 },
             last_updated: figures.stamp.at,
@@ -146,6 +146,19 @@ impl State {
         let (gpu_type, region) = (market.gpu_type.clone(), market.region.clone());
         let points = cell.history.iter().cloned().collect();
         known(cell.recorded, Some(PriceHistory { gpu_type, region, points }))
+    }
+
+    pub(super) fn booking(&self, booking_id: &str) -> Versioned<Option<BookingInfo>> {
+        let Some(booking) = self.bookings.get(booking_id) else { return absent() };
+        known(booking.stamp, Some(booking.info.clone()))
+    }
+
+    pub(super) fn search(&self, search: &Search) -> Versioned<SearchPage> {
+        let cell = (search.gpu_type.clone(), search.region.clone());
+        let version = self.figures.get(&cell).map_or(Version::NONE, |figures| figures.listed.version);
+        let on_offer = self.gpus.iter().filter(|(_, gpu)| !gpu.withdrawn);
+        let value = search.page(on_offer.filter_map(|(id, _)| self.gpu(id).value));
+        Versioned { value, version }
     }
 
     /// The value behind a key; absent if the key is none of the marketplace's.

@@ -11,8 +11,8 @@ use super::state::{DAY_MS, Gpu, State, Step};
 use crate::keys::{availability_key, gpu_key, market_stats_key, order_book_key, price_key, provider_key};
 use crate::touches::stats_cells;
 use crate::{
-    Availability, AvailabilityStatus, BookingStatus, GpuInfo, GpuPrice, Hardware, Market, MarketStats,
-    MarketValue, MicroUsd, OrderBook, Permille, PriceLevel, ProviderState, ProviderStatus, TypeAvailability,
+    Availability, AvailabilityStatus, BookingStatus, GpuInfo, GpuPrice, Market, MarketStats, MarketValue,
+    MicroUsd, OrderBook, Permille, PriceLevel, ProviderState, ProviderStatus, TypeAvailability,
 };
 
 impl State {
@@ -103,7 +103,7 @@ impl State {
     }
 
     fn dull_gpu(&self, id: &str, gpu: &Gpu, factor: Permille, in_use: bool) -> GpuInfo {
-        let hardware = Hardware::of(&gpu.market.gpu_type);
+        let hardware = gpu.hardware;
         GpuInfo {
             gpu_id: id.to_owned(),
             provider_id: gpu.provider.clone(),

@@ -11,11 +11,17 @@ use cache_events::Version;
 use super::Committed;
 use super::commit::Draft;
 use crate::{
-    AvailabilityStatus, BookingInfo, HistoricalPoint, Market, MicroUsd, Permille, Pricing, ProviderState,
+    AvailabilityStatus, BookingInfo, Hardware, HistoricalPoint, Market, MicroUsd, Permille, Pricing,
+    ProviderState,
 };
 
 /// The 24 hours of the figures.
 pub(super) const DAY_MS: u64 = 24 * 3_600_000;
+
+/// Whether a booking is no longer among those of the last 24 hours.
+pub(super) fn has_left(created: u64, now: u64) -> bool {
+    created.saturating_add(DAY_MS) <= now
+}
 
 /// When something last changed: by which commit, and at what time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -30,6 +36,8 @@ pub(super) struct State {
     pub(super) now: u64,
     pub(super) pricing: Arc<dyn Pricing>,
     pub(super) gpus: HashMap<String, Gpu>,
+    /// GPUs that came by themselves and not with an offer.
+    pub(super) registered: BTreeSet<String>,
     /// By provider and model.
     pub(super) groups: BTreeMap<(String, String), Group>,
     pub(super) providers: BTreeMap<String, Provider>,
@@ -50,6 +58,7 @@ pub(super) enum Step {
 pub(super) struct Gpu {
     pub(super) provider: String,
     pub(super) market: Market,
+    pub(super) hardware: Hardware,
     pub(super) base: MicroUsd,
     /// What was set for this GPU alone.
     pub(super) own: AvailabilityStatus,
@@ -83,12 +92,19 @@ pub(super) struct Provider {
     pub(super) gpus: Stamp,
 }
 
+impl Provider {
+    pub(super) fn new() -> Self {
+        Self { state: ProviderState::Online, live: 0, stamp: Stamp::default(), gpus: Stamp::default() }
+    }
+}
+
 pub(super) struct Booking {
     pub(super) info: BookingInfo,
     /// Where its GPU stood when it was booked: the figures of that market count it.
     pub(super) market: Market,
     pub(super) created: Committed,
     pub(super) cancelled: Option<Committed>,
+    pub(super) stamp: Stamp,
 }
 
 /// A type in a region, counted along.
@@ -116,10 +132,15 @@ pub(super) struct Cell {
 /// Figures over bookings for one type or all, in one region or all.
 #[derive(Default)]
 pub(super) struct Figures {
-    /// Bookings of the 24 hours before the stamp, oldest first.
-    pub(super) window: BTreeSet<(u64, String)>,
+    /// Bookings of the 24 hours before the stamp, oldest first, with what each costs.
+    pub(super) window: BTreeMap<(u64, String), MicroUsd>,
+    /// How many more are of that time: a working set has only those in the window that it needs.
+    pub(super) further: u64,
+    /// What all of them cost.
     pub(super) volume: u128,
     pub(super) stamp: Stamp,
+    /// When a GPU of these markets last changed in any way.
+    pub(super) listed: Stamp,
 }
 
 impl Default for Cell {
@@ -169,6 +190,7 @@ impl State {
             now: 0,
             pricing,
             gpus: HashMap::new(),
+            registered: BTreeSet::new(),
             groups: BTreeMap::new(),
             providers: BTreeMap::new(),
             bookings: HashMap::new(),
@@ -176,6 +198,17 @@ impl State {
             figures: BTreeMap::new(),
             timeline: BTreeSet::new(),
         }
+    }
+
+    /// Makes a change at a time. The ledger's time is that of its last commit, or later while a change is made.
+    pub(super) fn at<T>(&mut self, now: u64, change: impl FnOnce(&mut State) -> T) -> T {
+        let (commits, before) = (self.commits, self.now);
+        self.now = before.max(now);
+        let done = change(self);
+        if self.commits == commits {
+            self.now = before;
+        }
+        done
     }
 
     /// What a GPU is to the outside.
@@ -245,14 +278,20 @@ impl State {
     }
 
     /// The ids of all GPUs of a group, withdrawn ones included.
-    pub(super) fn ids_of((provider, model): &(String, String), group: &Group) -> Vec<String> {
-        (1..=group.made).map(|n| gpu_id(provider, model, n)).collect()
+    pub(super) fn ids_of(&self, (provider, model): &(String, String), group: &Group) -> Vec<String> {
+        let ids = (1..=group.made).map(|n| gpu_id(provider, model, n));
+        ids.filter(|id| !self.registered.contains(id)).collect()
+    }
+
+    fn registered_where(&self, fits: impl Fn(&Gpu) -> bool) -> impl Iterator<Item = String> {
+        self.registered.iter().filter(move |id| self.gpus.get(*id).is_some_and(&fits)).cloned()
     }
 
     /// The ids of all GPUs of a provider.
     pub(super) fn ids_of_provider(&self, provider: &str) -> Vec<String> {
         let groups = self.groups.iter().filter(|((of, _), _)| of == provider);
-        groups.flat_map(|(name, group)| Self::ids_of(name, group)).collect()
+        let registered = self.registered_where(|gpu| gpu.provider == provider);
+        groups.flat_map(|(name, group)| self.ids_of(name, group)).chain(registered).collect()
     }
 
     /// The ids of all GPUs of a type in a region.
@@ -260,7 +299,8 @@ impl State {
         let of_market =
             |model: &str, group: &Group| model == market.gpu_type && group.region == market.region;
         let groups = self.groups.iter().filter(|((_, model), group)| of_market(model, group));
-        groups.flat_map(|(name, group)| Self::ids_of(name, group)).collect()
+        let registered = self.registered_where(|gpu| gpu.market == *market);
+        groups.flat_map(|(name, group)| self.ids_of(name, group)).chain(registered).collect()
     }
 }
 

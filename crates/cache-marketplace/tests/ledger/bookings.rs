@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cache_marketplace::ledger::{BOOKING_MS_MAX, PRICE_MAX, START_LAG_MS_MAX, TIME_MAX};
 use cache_marketplace::{
     AvailabilityStatus, BookOutcome, BookingStatus, CancelOutcome, Ledger, LedgerError, MemoryLedger,
     MicroUsd, kinds,
@@ -103,7 +104,7 @@ async fn bookings_begin_and_end_as_time_passes() {
     assert_eq!(status().await, AvailabilityStatus::Busy);
     assert_eq!(ledger.pass_time(250).await.unwrap().len(), 2);
     assert_eq!(status().await, AvailabilityStatus::Busy);
-    assert_eq!(ledger.booking("first").await.unwrap().unwrap().status, BookingStatus::Completed);
+    assert_eq!(ledger.booking("first").await.unwrap().value.unwrap().status, BookingStatus::Completed);
     assert_eq!(ledger.cancel("first", GPU, 250).await.unwrap(), CancelOutcome::Completed);
     ledger.pass_time(1_000).await.unwrap();
     assert_eq!(status().await, AvailabilityStatus::Available);
@@ -132,14 +133,21 @@ async fn what_cannot_be_booked_is_told_apart() {
     ledger.set_gpu_status(GPU, AvailabilityStatus::Offline, 0).await.unwrap();
     let outcome = ledger.book(request("b", GPU, 0, 1), 0).await.unwrap();
     assert_eq!(outcome, BookOutcome::NotForRent(AvailabilityStatus::Offline));
-    for (start, end, now) in [(10, 10, 0), (10, 5, 0), (10, 20, 20)] {
+    let wrong = [
+        ("end_time", 10, 10, 0),
+        ("end_time", 10, 5, 0),
+        ("end_time", 10, 20, 20),
+        ("end_time", 0, BOOKING_MS_MAX + 1, 20),
+        ("end_time", u64::MAX - 1, u64::MAX, 20),
+        ("start_time", 0, 2 * HOUR, START_LAG_MS_MAX + 1),
+    ];
+    for (wrong, start, end, now) in wrong {
         let error = ledger.book(request("b", "p/H100/2", start, end), now).await.unwrap_err();
-        assert!(matches!(error, LedgerError::Invalid { field: "end_time", .. }), "{error}");
+        assert!(matches!(error, LedgerError::Invalid { field, .. } if field == wrong), "{error}");
     }
     let error = ledger.book(request("", GPU, 0, 100), 0).await.unwrap_err();
     assert!(matches!(error, LedgerError::Invalid { field: "booking_id", .. }), "{error}");
-    let far = ledger.book(request("far", "p/H100/2", 0, u64::MAX), u64::MAX - 1).await.unwrap();
-    assert!(matches!(far, BookOutcome::Booked { .. }));
+    assert_eq!(ledger.booking("b").await.unwrap().value, None);
     sound(&ledger);
 }
 
@@ -172,4 +180,34 @@ async fn under_load_a_gpu_is_rented_once_at_a_time() {
     assert!(!booked.is_empty());
     assert!(booked.windows(2).all(|pair| pair[0].0 + 150 <= pair[1].0), "{booked:?}");
     sound(&ledger);
+}
+
+#[tokio::test]
+async fn what_cannot_be_counted_is_refused_and_changes_nothing() {
+    let ledger = MemoryLedger::new();
+    ledger.set_offers(offer("p", "europe", 1, (PRICE_MAX.0, PRICE_MAX.0)), 0).await.unwrap();
+    let field = |outcome: Result<_, LedgerError>| match outcome {
+        Err(LedgerError::Invalid { field, .. }) => field,
+        other => panic!("{other:?}"),
+    };
+    let dear = ledger.book(request("b", GPU, 0, TIME_MAX), 0).await;
+    assert_eq!(field(dear.map(|_| ())), "end_time");
+    let late = ledger.book(request("b", GPU, TIME_MAX, TIME_MAX + 1), 0).await;
+    assert_eq!(field(late.map(|_| ())), "end_time");
+    let offered = ledger.set_offers(offer("p", "europe", 1, (PRICE_MAX.0 + 1, 1)), 0).await;
+    assert_eq!(field(offered.map(|_| ())), "min_price");
+    let priced = ledger.set_price(&europe(), MicroUsd(PRICE_MAX.0 + 1), 0).await;
+    assert_eq!(field(priced.map(|_| ())), "base_price_per_hour");
+    assert!(ledger.bookings().is_empty());
+    sound(&ledger);
+}
+
+#[tokio::test]
+async fn a_refused_change_does_not_move_the_time() {
+    let ledger = market().await;
+    ledger.book(request("first", GPU, 100, 200), 10).await.unwrap();
+    let conflict = ledger.book(request("second", GPU, 100, 5_000), 1_000).await;
+    assert!(matches!(conflict, Ok(BookOutcome::Conflict { .. })));
+    let booked = ledger.book(request("third", GPU, 300, 400), 20).await.unwrap();
+    assert!(matches!(booked, BookOutcome::Booked { committed, .. } if committed.at == 20));
 }

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod bookings;
+mod cached_reads;
 mod offers;
 mod random_operations;
 mod real_feed;
+mod registry;
 
 use cache_marketplace::{BookingRequest, Market, MemoryLedger, MicroUsd, Offer};
 

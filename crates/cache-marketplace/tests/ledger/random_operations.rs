@@ -1,12 +1,13 @@
 //! Random operations: the counts stay those of a recomputation, and whoever cached a value hears of its change.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use cache_events::{Key, Scope, Tag, Version};
 use cache_marketplace::keys::gpu_tags;
 use cache_marketplace::{
-    Availability, AvailabilityStatus, BookOutcome, BookingRequest, CancelOutcome, Committed, Ledger, Market,
-    MarketValue, MemoryLedger, MicroUsd, Offer, ProviderState, touches,
+    Availability, AvailabilityStatus, BookOutcome, BookingRequest, CancelOutcome, Committed, GpuRegistration,
+    Hardware, Ledger, Market, MarketValue, MemoryLedger, MicroUsd, Offer, ProviderState, touches,
 };
 use proptest::prelude::*;
 
@@ -17,17 +18,18 @@ const MODELS: [&str; 2] = ["A100_80GB_PCIe", "H100_80GB_SXM5"];
 const REGIONS: [&str; 2] = ["europe", "us-east"];
 
 #[derive(Debug, Clone)]
-enum Op {
+pub(crate) enum Op {
     Offers { provider: usize, model: usize, region: usize, count: u32, min: u64, more: u64 },
     Price { model: usize, region: usize, price: u64 },
     Gpu { at: prop::sample::Index, status: AvailabilityStatus },
+    Put { id: usize, model: usize, region: usize, price: u64 },
     Provider { provider: usize, state: ProviderState },
     Book { at: prop::sample::Index, starts_in: u64, lasts: u64 },
     Cancel { at: prop::sample::Index },
     Wait { ms: u64 },
 }
 
-fn op() -> impl Strategy<Value = Op> {
+pub(crate) fn op() -> impl Strategy<Value = Op> {
     let offers = (0..2_usize, 0..2_usize, 0..2_usize, 0..7_u32, 1..4_u64, 0..2_u64);
     let status = prop::sample::select(vec![
         AvailabilityStatus::Available,
@@ -44,6 +46,8 @@ fn op() -> impl Strategy<Value = Op> {
         }),
         1 => (0..2_usize, 0..2_usize, 1..4_u64).prop_map(|(model, region, price)| Op::Price { model, region, price }),
         2 => (any::<prop::sample::Index>(), status).prop_map(|(at, status)| Op::Gpu { at, status }),
+        2 => (0..3_usize, 0..2_usize, 0..2_usize, 1..4_u64)
+            .prop_map(|(id, model, region, price)| Op::Put { id, model, region, price }),
         1 => (0..2_usize, state).prop_map(|(provider, state)| Op::Provider { provider, state }),
         6 => (any::<prop::sample::Index>(), prop_oneof![Just(0), 0..3 * HOUR], 1..3 * HOUR)
             .prop_map(|(at, starts_in, lasts)| Op::Book { at, starts_in, lasts }),
@@ -52,14 +56,23 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-struct World {
-    ledger: MemoryLedger,
+pub(crate) struct World {
+    pub(crate) ledger: Arc<MemoryLedger>,
     now: u64,
     booked: Vec<(String, String)>,
 }
 
 impl World {
-    async fn run(&mut self, op: Op) -> Vec<Committed> {
+    pub(crate) fn new() -> Self {
+        Self { ledger: Arc::new(MemoryLedger::new()), now: 1_000, booked: vec![] }
+    }
+
+    /// The id that the next booking will have.
+    pub(crate) fn next_booking(&self) -> String {
+        format!("b{}", self.booked.len())
+    }
+
+    pub(crate) async fn run(&mut self, op: Op) -> Vec<Committed> {
         let (ledger, now) = (&self.ledger, self.now);
         let gpus = ledger.gpu_ids();
         match op {
@@ -81,11 +94,23 @@ impl World {
             Op::Gpu { at, status } if !gpus.is_empty() => {
                 ledger.set_gpu_status(&gpus[at.index(gpus.len())], status, now).await.unwrap()
             }
+            Op::Put { id, model, region, price } => {
+                let gpu = GpuRegistration {
+                    gpu_id: ["mine", "p/A100_80GB_PCIe/1", "p/A100_80GB_PCIe/3"][id].into(),
+                    provider_id: "p".into(),
+                    gpu_type: MODELS[model].into(),
+                    region: REGIONS[region].into(),
+                    hardware: Hardware { memory_gb: 8, cuda_cores: 8, performance_score: id as u32 },
+                    base_price_per_hour: MicroUsd(price * 1_000_001),
+                    status: None,
+                };
+                ledger.put_gpu(gpu, now).await.unwrap_or_default()
+            }
             Op::Provider { provider, state } => {
                 ledger.set_provider_status(PROVIDERS[provider], state, now).await.unwrap_or_default()
             }
             Op::Book { at, starts_in, lasts } if !gpus.is_empty() => {
-                let (gpu_id, booking_id) = (at.get(&gpus).clone(), format!("b{}", self.booked.len()));
+                let (gpu_id, booking_id) = (at.get(&gpus).clone(), self.next_booking());
                 let (start_time, end_time) = (now + starts_in, now + starts_in + lasts);
                 let (id, user_id) = (booking_id.clone(), "u".into());
                 let request =
@@ -145,7 +170,7 @@ proptest! {
     #[test]
     fn counts_are_right_and_no_cached_value_misses_its_change(ops in proptest::collection::vec(op(), 1..40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let mut world = World { ledger: MemoryLedger::new(), now: 1_000, booked: vec![] };
+        let mut world = World::new();
         for op in ops {
             let before = world.cached();
             let changes = runtime.block_on(world.run(op.clone()));

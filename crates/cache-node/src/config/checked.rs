@@ -24,6 +24,8 @@ pub struct NodeConfig {
     pub identity: Identity,
     /// What its nodes share.
     pub backing: Backing,
+    /// The system of record of the marketplace.
+    pub database: DatabaseConfig,
     /// How it is reached.
     pub http: HttpConfig,
     /// How L1 evicts.
@@ -102,6 +104,15 @@ impl fmt::Display for Backing {
     }
 }
 
+/// The system of record of the marketplace.
+#[derive(Debug, Clone)]
+pub struct DatabaseConfig {
+    /// `sqlite:` or `postgres:`; may hold a password.
+    pub url: Secret,
+    /// Whether it lives in this process alone.
+    pub private: bool,
+}
+
 /// How a node is reached.
 #[derive(Debug, Clone)]
 pub struct HttpConfig {
@@ -150,10 +161,12 @@ fn assemble(check: &mut Check<'_>, raw: &Raw) -> NodeConfig {
     let mut warnings = Vec::new();
     let cache_types = namespaces::check(check, &common, &raw.namespaces());
     let l1_bytes_max = l1_bytes_max(check, &cache_types);
+    let database = super::database::database(check, &backing);
     NodeConfig {
         profile,
         identity,
         backing,
+        database,
         http: http(check, &mut warnings),
         eviction: check.get("cache.eviction_policy", PolicyKind::default(), |text| {
             text.parse().map_err(|error: cache_policy::UnknownPolicy| error.to_string())

@@ -56,6 +56,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("redis.require_min_replicas", Some("false")),
     // The same on all nodes; unset: 1 for one master, 32 for several and for a Cluster.
     plain("redis.partitions", None),
+    // The system of record of the marketplace.
+    secret("database.url", "DATABASE_URL"),
+    // Whether nodes that share a Redis may each have a marketplace of their own.
+    plain("database.allow_private_ledger", Some("false")),
     // Entries in L1, for each cache type: the byte budgets of the types are what bounds the whole.
     named("cache.l1_size", "CACHE_L1_SIZE", Some("1000")),
     // Bytes in L1 over all cache types; unset: each is bounded by itself, and none borrows.

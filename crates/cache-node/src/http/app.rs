@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::StatusCode;
 use cache_events::Namespace;
+use cache_marketplace::{Marketplace, RecentBooks};
 use cache_tiered::{JsonCache, TieredCache};
 
 use super::problem::Problem;
@@ -12,21 +13,32 @@ use crate::config::{CacheTypePlan, NodeConfig};
 
 /// What all routes share.
 pub struct App {
-    cache: TieredCache,
+    market: Marketplace,
+    books: RecentBooks,
     shared: Shared,
     config: NodeConfig,
     stopping: AtomicBool,
 }
 
 impl App {
-    /// The interface to a cache.
-    pub fn new(cache: TieredCache, shared: Shared, config: NodeConfig) -> Self {
-        Self { cache, shared, config, stopping: AtomicBool::new(false) }
+    /// The interface to a marketplace and the cache under it.
+    pub fn new(market: Marketplace, shared: Shared, config: NodeConfig) -> Self {
+        Self { market, books: RecentBooks::default(), shared, config, stopping: AtomicBool::new(false) }
     }
 
     /// The cache.
     pub fn cache(&self) -> &TieredCache {
-        &self.cache
+        self.market.cache()
+    }
+
+    /// The marketplace.
+    pub fn market(&self) -> &Marketplace {
+        &self.market
+    }
+
+    /// The order books that were answered of late.
+    pub(crate) fn books(&self) -> &RecentBooks {
+        &self.books
     }
 
     /// The configuration.
@@ -60,7 +72,7 @@ impl App {
 
     /// The values of a cache type, as JSON.
     pub(crate) fn json(&self, namespace: &Namespace) -> Result<JsonCache, Problem> {
-        let found = self.cache.json(namespace.as_str());
+        let found = self.cache().json(namespace.as_str());
         found.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
     }
 }

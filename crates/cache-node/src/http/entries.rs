@@ -111,7 +111,7 @@ fn checked(place: Place) -> Result<(String, String), Problem> {
 }
 
 /// What is known about the freshness of an answer; `wall`: the time of the answer, in Unix milliseconds.
-fn freshness(answer: &Answer<Value>, wall: u64) -> HeaderMap {
+pub(crate) fn freshness<V>(answer: &Answer<V>, wall: u64) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let text = HeaderName::from_static;
     headers.insert(text(headers::CACHE_TIER), HeaderValue::from_static(answer.tier.as_str()));

@@ -29,6 +29,11 @@ impl Problem {
         self
     }
 
+    /// The same of what stands in a well-formed body: 422.
+    pub(crate) fn in_body(self) -> Self {
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, ..self }
+    }
+
     pub(crate) fn cure(mut self, cure: impl Into<String>) -> Self {
         self.body = self.body.cure(cure);
         self
@@ -39,7 +44,7 @@ impl Problem {
         self
     }
 
-    fn retry_soon(self) -> Self {
+    pub(crate) fn retry_soon(self) -> Self {
         self.header(header::RETRY_AFTER, HeaderValue::from_static("1"))
     }
 }

@@ -27,7 +27,7 @@ pub(crate) fn key(namespace: &Namespace, resource: &str, query: Option<&str>) ->
 }
 
 /// In queries a plus stands for a space, as forms and most clients write it.
-fn decoded(text: &str, pair: &str) -> Result<String, Problem> {
+pub(crate) fn decoded(text: &str, pair: &str) -> Result<String, Problem> {
     let spaced = text.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8();
     let decoded = decoded.map_err(|_| Problem::bad(pair, format!("parameter {pair:?} is not UTF-8")))?;

@@ -1,0 +1,197 @@
+//! Changes of the market: committed in the ledger, announced to all nodes, then answered.
+//!
+//! 200, or 201 for a new booking; 202 if the change is made but its announcement is still to come.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{OriginalUri, RawQuery};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use cache_api::market::{BookingBody, CURRENCY, Changed, GpuBody, PriceBody, StatusBody};
+use cache_events::WriteToken;
+use cache_marketplace::ledger::{check_id, check_name};
+use cache_marketplace::{
+    BookOutcome, BookingInfo, BookingRequest, CancelOutcome, GpuRegistration, Hardware, Made, MarketError,
+    MicroUsd, ProviderState,
+};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde::Serialize;
+
+use super::App;
+use super::entries::received;
+use super::market::{OnePath, failed, gpu_state, in_address, market, named, no_booking, word};
+use super::problem::Problem;
+use super::query::Query;
+
+type Body = Result<Bytes, BytesRejection>;
+
+/// `PUT /market/gpus/{gpu_id}` and `PUT /market/gpus/{gpu_id}/status`. An id may hold slashes, escaped or not; a last part
+/// `/status` that is not escaped is not of the id.
+pub(crate) async fn put_gpu(
+    Extension(app): Extension<Arc<App>>,
+    OriginalUri(uri): OriginalUri,
+    RawQuery(query): RawQuery,
+    body: Body,
+) -> Result<Response, Problem> {
+    Query::parse(query.as_deref(), &[])?;
+    let rest = uri.path().strip_prefix("/market/gpus/").unwrap_or_default();
+    let (id, of_status) = match rest.strip_suffix("/status") {
+        Some(id) => (id, true),
+        None => (rest, false),
+    };
+    let gpu_id = percent_decode_str(id).decode_utf8();
+    let gpu_id = gpu_id.map_err(|_| Problem::bad("gpu_id", "the id in the path is not UTF-8"))?;
+    check_id("gpu_id", &gpu_id).map_err(in_address)?;
+    let body = received(body)?;
+    let made = if of_status {
+        let status = gpu_state("status", &StatusBody::parse(&body)?.status)?;
+        app.market().update_gpu_status(&gpu_id, status).await
+    } else {
+        let body = GpuBody::parse(&body, &gpu_id)?;
+        let state = body.availability_status.as_deref();
+        let status = state.map(|text| gpu_state("availability_status", text)).transpose()?;
+        let hardware = Hardware {
+            memory_gb: body.memory_gb,
+            cuda_cores: body.cuda_cores,
+            performance_score: body.performance_score,
+        };
+        let gpu = GpuRegistration {
+            gpu_id: gpu_id.to_string(),
+            provider_id: body.provider_id,
+            gpu_type: body.gpu_type,
+            region: body.region,
+            hardware,
+            base_price_per_hour: MicroUsd(body.base_price_per_hour),
+            status,
+        };
+        app.market().put_gpu(gpu).await
+    };
+    let made = made.map_err(in_body)?;
+    let now = app.market().ledger().gpu(&gpu_id).await.map_err(ledger)?;
+    Ok(changed(StatusCode::OK, now.value, &made))
+}
+
+/// `PUT /market/pricing/{gpu_type}?region=`
+pub(crate) async fn put_pricing(
+    Extension(app): Extension<Arc<App>>,
+    path: OnePath,
+    RawQuery(query): RawQuery,
+    body: Body,
+) -> Result<Response, Problem> {
+    let query = Query::parse(query.as_deref(), &["region"])?;
+    let market = market(named(path)?, &query)?;
+    let price = MicroUsd(PriceBody::parse(&received(body)?)?.base_price_per_hour);
+    let made = app.market().update_gpu_pricing(&market.gpu_type, price, &market.region).await;
+    let made = made.map_err(in_body)?;
+    let now = app.market().ledger().price(&market).await.map_err(ledger)?;
+    Ok(changed(StatusCode::OK, now.value, &made))
+}
+
+/// `PUT /market/providers/{provider_id}/status`
+pub(crate) async fn put_provider_status(
+    Extension(app): Extension<Arc<App>>,
+    path: OnePath,
+    RawQuery(query): RawQuery,
+    body: Body,
+) -> Result<Response, Problem> {
+    Query::parse(query.as_deref(), &[])?;
+    let provider_id = named(path)?;
+    check_name("provider_id", &provider_id).map_err(in_address)?;
+    let status = StatusBody::parse(&received(body)?)?.status;
+    let state: ProviderState =
+        word("status", &status, "online, offline or maintenance").map_err(Problem::in_body)?;
+    let made = app.market().update_provider_status(&provider_id, state).await.map_err(in_body)?;
+    let now = app.market().ledger().provider(&provider_id).await.map_err(ledger)?;
+    Ok(changed(StatusCode::OK, now.value, &made))
+}
+
+/// `POST /market/bookings`
+pub(crate) async fn book(
+    Extension(app): Extension<Arc<App>>,
+    RawQuery(query): RawQuery,
+    body: Body,
+) -> Result<Response, Problem> {
+    Query::parse(query.as_deref(), &[])?;
+    let BookingBody { booking_id, gpu_id, user_id, start_time, end_time } =
+        BookingBody::parse(&received(body)?)?;
+    let request = BookingRequest { booking_id, gpu_id: gpu_id.clone(), user_id, start_time, end_time };
+    let made = app.market().create_booking(request).await.map_err(in_body)?;
+    let conflict = |field: &str, why: String| Err(Problem::new(StatusCode::CONFLICT, why).field(field));
+    match &made.outcome {
+        BookOutcome::Booked { booking, repeated, .. } => {
+            let status = if *repeated { StatusCode::OK } else { StatusCode::CREATED };
+            let mut response = changed(status, Some(booking), &made);
+            if !repeated {
+                let id = utf8_percent_encode(&booking.booking_id, NON_ALPHANUMERIC);
+                if let Ok(at) = HeaderValue::try_from(format!("/market/bookings/{id}")) {
+                    response.headers_mut().insert(header::LOCATION, at);
+                }
+            }
+            Ok(response)
+        }
+        BookOutcome::Conflict { .. } => conflict("start_time", format!("{gpu_id:?} is rented in that time")),
+        BookOutcome::IdTaken => conflict("booking_id", "the id belongs to another booking".to_owned()),
+        BookOutcome::NotForRent(status) => {
+            let status = serde_json::to_value(status).unwrap_or_default();
+            conflict("gpu_id", format!("{gpu_id:?} is not for rent: {}", status.as_str().unwrap_or_default()))
+        }
+        BookOutcome::UnknownGpu => {
+            Err(Problem::new(StatusCode::NOT_FOUND, format!("there is no GPU {gpu_id:?}")).field("gpu_id"))
+        }
+    }
+}
+
+/// `DELETE /market/bookings/{booking_id}`
+pub(crate) async fn cancel(
+    Extension(app): Extension<Arc<App>>,
+    path: OnePath,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    Query::parse(query.as_deref(), &[])?;
+    let booking_id = named(path)?;
+    check_id("booking_id", &booking_id).map_err(in_address)?;
+    let unknown = || Problem::new(StatusCode::NOT_FOUND, no_booking(&booking_id));
+    let known = app.market().ledger().booking(&booking_id).await.map_err(ledger)?;
+    let BookingInfo { gpu_id, .. } = known.value.ok_or_else(unknown)?;
+    let made = app.market().cancel_booking(&booking_id, &gpu_id).await.map_err(in_body)?;
+    let over = |what: &str| {
+        let why = format!("the booking {booking_id:?} {what}");
+        Err(Problem::new(StatusCode::CONFLICT, why).field("booking_id"))
+    };
+    match &made.outcome {
+        CancelOutcome::Cancelled { booking, repeated: false, .. } => {
+            Ok(changed(StatusCode::OK, Some(booking), &made))
+        }
+        CancelOutcome::Cancelled { .. } => over("was cancelled before"),
+        CancelOutcome::Completed => over("is over"),
+        CancelOutcome::Unknown => Err(unknown()),
+    }
+}
+
+/// The answer to a change: what the value is now, and how far the announcement came.
+fn changed<T: Serialize, O>(status: StatusCode, value: Option<T>, made: &Made<O>) -> Response {
+    let Some(value) = value else {
+        // Changed and gone again, or of a market in which nothing is on offer.
+        return Problem::new(StatusCode::NOT_FOUND, "nothing of that is on offer").into_response();
+    };
+    let (currency, token) = (CURRENCY.to_owned(), made.token.clone());
+    let status = if made.published { status } else { StatusCode::ACCEPTED };
+    let header = (token != WriteToken::default() && token.fits()).then(|| token.to_string());
+    let body = Changed { value, currency, published: made.published, token };
+    let mut response = (status, Json(body)).into_response();
+    if let Some(header) = header.and_then(|token| HeaderValue::try_from(token).ok()) {
+        response.headers_mut().insert(HeaderName::from_static(cache_api::headers::CACHE_TOKEN), header);
+    }
+    response
+}
+
+fn in_body(error: MarketError) -> Problem {
+    failed(error, StatusCode::UNPROCESSABLE_ENTITY)
+}
+
+fn ledger(error: cache_marketplace::LedgerError) -> Problem {
+    in_body(MarketError::Ledger(error))
+}

@@ -80,6 +80,23 @@ fn a_run_on_redis_at_full_speed_is_coherent_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_feed_is_replayed_once_in_its_own_time() {
+    let feed = feed(&[
+        "2025-10-19T21:01:58Z,H100,vultr,4,1.65,1.7,US",
+        "2025-10-19T21:01:58Z,A100,runpod,9,1.05,1.1,DE|FR",
+        "2025-10-20T03:31:58Z,H100,vultr,3,1.75,1.8,US",
+        "2025-11-08T21:01:58Z,A100,runpod,7,1.05,1.1,DE|FR",
+    ]);
+    let path = feed.path().to_str().expect("UTF-8");
+    let report = coherent(&demo(&["--json", "--once", "--speed", "max", "--feed", path]), "embedded");
+    // Two offers are new, one has another price and number, one another number: five changes, and what readers booked.
+    let bookings = &report["bookings"];
+    let made = bookings["created"].as_u64().expect("a count");
+    assert!((5..=5 + 4 * made).contains(&number(&report, "events_published")), "{report}");
+    assert!(number(&report, "compared_at_end") > 3 * 13, "{report}");
+}
+
+#[test]
 fn nodes_that_miss_events_are_found() {
     let output = demo(&["--json", "--seconds", "4", "--break", "drop-events"]);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));

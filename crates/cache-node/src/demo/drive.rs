@@ -1,13 +1,13 @@
 //! What happens during a run: one feeder, readers on every node, bookings, and the judging of each read.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cache_events::{Key, Partition, Position};
+use cache_events::{Partition, Position};
 use cache_marketplace::{
-    BookOutcome, BookingRequest, CancelOutcome, Committed, Ledger, Market, MarketError, Marketplace, keys,
+    BookOutcome, BookingRequest, CancelOutcome, Committed, Ledger, LedgerError, MarketError, OfferRow,
 };
 use cache_tiered::Tier;
 use cache_tiered::staleness::StalenessChecker;
@@ -17,6 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::offered::{Group, Offered};
 use super::source::Feed;
 use super::world::{Node, World};
 use super::zipf::Zipf;
@@ -41,7 +42,6 @@ pub(crate) struct Driven {
     pub(crate) began: Instant,
     pub(crate) acked: Vec<(Partition, Position)>,
     pub(crate) events: u64,
-    pub(crate) touched: HashSet<Key>,
     pub(crate) reads: u64,
     pub(crate) stale_reads: u64,
     pub(crate) max_staleness_us: u64,
@@ -59,10 +59,14 @@ pub(crate) struct Driven {
 struct Stage {
     began: Instant,
     checker: StalenessChecker,
-    ledger: Arc<cache_marketplace::MemoryLedger>,
+    ledger: Arc<dyn Ledger>,
+    /// The time of the feed, where that is the ledger's: 0 = the ledger has the time of the machine.
+    feed_time: AtomicU64,
     propagation: Arc<super::propagation::Propagation>,
     /// What readers may ask for; grows with the feed.
     offered: RwLock<Arc<Offered>>,
+    /// Where each provider's GPUs of a model stand.
+    regions: RwLock<HashMap<Group, String>>,
     acked: Mutex<Acked>,
     errors: AtomicU64,
     last_error: Mutex<Option<String>>,
@@ -73,13 +77,6 @@ struct Stage {
 struct Acked {
     positions: Vec<(Partition, Position)>,
     events: u64,
-    touched: HashSet<Key>,
-}
-
-#[derive(Default)]
-struct Offered {
-    gpus: Vec<Key>,
-    markets: Vec<(Market, Key, Key)>,
 }
 
 impl Stage {
@@ -99,7 +96,8 @@ impl Stage {
             Err(error) => self.error(&error),
             Ok(written) => {
                 let at = self.now_us();
-                let touched = self.ledger.keys_of(&committed.event).unwrap_or_default();
+                let offered = self.offered.read().clone();
+                let touched = offered.keys_of(&committed.event, &self.regions.read());
                 for key in &touched {
                     self.checker.acked(key, committed.version, at);
                 }
@@ -110,33 +108,34 @@ impl Stage {
                 let mut acked = self.acked.lock();
                 acked.events += 1;
                 acked.positions.extend(written.token.positions());
-                acked.touched.extend(touched);
             }
         }
     }
 
     /// Shows readers what the ledger has by now.
-    fn refresh_offered(&self) -> Result<(), MarketError> {
+    async fn refresh_offered(&self) -> Result<(), MarketError> {
         let known = self.offered.read().clone();
-        let (ids, markets) = (self.ledger.gpu_ids(), self.ledger.markets());
-        if ids.len() == known.gpus.len() && markets.len() == known.markets.len() {
-            return Ok(());
+        if let Some(offered) = Offered::of(&*self.ledger, &known).await? {
+            *self.offered.write() = Arc::new(offered);
         }
-        let gpus = ids.iter().map(|id| keys::gpu_key(id)).collect::<Result<_, _>>()?;
-        let with_keys = |market: Market| {
-            let price = keys::price_key(&market.gpu_type, &market.region)?;
-            let availability = keys::availability_key(&market.gpu_type, &market.region)?;
-            Ok::<_, MarketError>((market, price, availability))
-        };
-        let markets = markets.into_iter().map(with_keys).collect::<Result<_, _>>()?;
-        *self.offered.write() = Arc::new(Offered { gpus, markets });
         Ok(())
     }
-}
 
-/// Wall time of the ledger.
-fn wall(market: &Marketplace) -> u64 {
-    market.cache().clock().wall()
+    /// Takes what the ledger committed, or counts the error.
+    fn take(&self, sum: &mut Vec<Committed>, committed: Result<Vec<Committed>, LedgerError>) {
+        match committed {
+            Ok(committed) => sum.extend(committed),
+            Err(error) => self.error(&error),
+        }
+    }
+
+    /// The time of the ledger.
+    fn ledger_time(&self, node: &Node) -> u64 {
+        match self.feed_time.load(Ordering::Relaxed) {
+            0 => node.market.cache().clock().wall(),
+            time => time,
+        }
+    }
 }
 
 /// Runs feeder and readers until the time is over and its aftermath has passed.
@@ -145,8 +144,10 @@ pub(crate) async fn drive(args: &DemoArgs, world: &World, feed: Feed, progress: 
         began: stopwatch(),
         checker: StalenessChecker::new(BOUND.as_micros() as u64),
         ledger: world.ledger.clone(),
+        feed_time: AtomicU64::new(0),
         propagation: world.propagation.clone(),
         offered: RwLock::default(),
+        regions: RwLock::default(),
         acked: Mutex::default(),
         errors: AtomicU64::new(0),
         last_error: Mutex::new(None),
@@ -178,7 +179,6 @@ pub(crate) async fn drive(args: &DemoArgs, world: &World, feed: Feed, progress: 
         began: stage.began,
         acked: acked.positions,
         events: acked.events,
-        touched: acked.touched,
         reads: sums.by_tier.iter().sum(),
         stale_reads: sums.stale,
         max_staleness_us: sums.max_staleness_us,
@@ -206,34 +206,35 @@ async fn play_feed(
     let (end, mut rows, mut second) = (Duration::from_secs(args.seconds), 0_u64, 0);
     loop {
         let elapsed = stopwatch().saturating_duration_since(stage.began);
-        if elapsed >= end {
+        if elapsed >= end && !args.once {
             break;
         }
         if let Speed::PerSecond(speed) = args.speed {
             let due = Duration::from_secs_f64(rows as f64 / f64::from(speed));
             if due > elapsed {
-                tokio::time::sleep((due - elapsed).min(end - elapsed)).await;
+                let pause = due - elapsed;
+                tokio::time::sleep(if args.once { pause } else { pause.min(end - elapsed) }).await;
                 continue;
             }
         }
-        let Some(offer) = feed.next() else { break };
+        let Some(OfferRow { observed_at, offer }) = feed.next() else { break };
         let node = &world.nodes[rows as usize % world.nodes.len()];
-        let mut committed = match world.ledger.set_offers(offer, wall(&node.market)).await {
-            Ok(committed) => committed,
-            Err(error) => {
-                stage.error(&error);
-                Vec::new()
-            }
-        };
-        rows += 1;
-        if elapsed.as_secs() > second {
+        // Of a feed that is replayed once, its own time passes, with all that it brings about.
+        let step = args.once && stage.feed_time.swap(observed_at, Ordering::Relaxed) != observed_at;
+        let now = stage.ledger_time(node);
+        let mut committed = Vec::new();
+        if step || elapsed.as_secs() > second {
             second = elapsed.as_secs();
             progress.set_position(second);
             progress.set_message(format!("{} events acknowledged", stage.acked.lock().events));
-            committed.extend(world.ledger.pass_time(wall(&node.market)).await.unwrap_or_default());
+            stage.take(&mut committed, stage.ledger.pass_time(now).await);
         }
+        let group = (offer.provider.clone(), offer.gpu_model.clone());
+        stage.regions.write().insert(group, offer.region.clone());
+        stage.take(&mut committed, stage.ledger.set_offers(offer, now).await);
+        rows += 1;
         if rows < 100 || rows.is_multiple_of(100) {
-            let _ = stage.refresh_offered().inspect_err(|error| stage.error(error));
+            let _ = stage.refresh_offered().await.inspect_err(|error| stage.error(error));
         }
         for committed in committed {
             let Ok(permit) = announcing.clone().acquire_owned().await else { break };
@@ -369,7 +370,7 @@ impl Reader {
     async fn book_or_cancel(&mut self) {
         if !self.bookings.is_empty() && self.random.u8(..10) < 3 {
             let (booking_id, gpu_id) = self.bookings.swap_remove(self.random.usize(..self.bookings.len()));
-            match self.stage.ledger.cancel(&booking_id, &gpu_id, wall(&self.node.market)).await {
+            match self.stage.ledger.cancel(&booking_id, &gpu_id, self.stage.ledger_time(&self.node)).await {
                 Ok(CancelOutcome::Cancelled { committed, .. }) => {
                     self.stage.announce(&self.node, &committed).await;
                 }
@@ -378,7 +379,7 @@ impl Reader {
             }
             return;
         }
-        let now = wall(&self.node.market);
+        let now = self.stage.ledger_time(&self.node);
         let start_time = now + self.random.u64(0..4) * HOUR_MS;
         let request = BookingRequest {
             booking_id: format!("b-{:016x}", self.random.u64(..)),

@@ -1,11 +1,12 @@
 //! The main job: nodes in one process replay a market, and every read is judged.
 //!
-//! A ledger in memory is the system of record. One feeder commits what a feed says and announces it, readers on each
-//! node read by Zipf and book, and a staleness checker compares each answer with what was acknowledged before the read
-//! began. At the end every touched key is read on every node and compared with the ledger recomputed from scratch.
+//! A ledger is the system of record. One feeder commits what a feed says and announces it, readers on each node read by
+//! Zipf and book, and a staleness checker compares each answer with what was acknowledged before the read began. At the
+//! end everything that the ledger knows is read on every node and compared with it.
 
 mod audit;
 mod drive;
+mod offered;
 mod propagation;
 mod report;
 mod sabotage;
@@ -46,6 +47,9 @@ pub struct DemoArgs {
     /// Seconds; a shorter feed is repeated.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: u64,
+    /// Replay the feed once, from its first row to its last, in its own time: bookings begin and end as it passes.
+    #[arg(long, requires = "feed", conflicts_with = "seconds")]
+    pub once: bool,
     /// Seed of the market and of the readers.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -118,12 +122,12 @@ pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> ExitCode {
 /// # Errors
 /// If the feed cannot be read, Redis cannot be reached, or a node cannot be started; with the cause and the cure.
 pub async fn report(args: &DemoArgs, shutdown: &CancellationToken) -> anyhow::Result<Option<Report>> {
-    let feed = source::Feed::open(args.feed.as_deref(), args.seed)?;
+    let feed = source::Feed::open(args.feed.as_deref(), args.seed, args.once)?;
     let world = world::World::start(args).await?;
     let progress = progress(args);
     let judged = async {
         let driven = drive::drive(args, &world, feed, &progress).await;
-        progress.set_message("comparing every touched key on every node with the ledger");
+        progress.set_message("comparing everything on every node with the ledger");
         audit::audit(&world, driven).await
     };
     let report = tokio::select! {

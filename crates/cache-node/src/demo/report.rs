@@ -19,7 +19,9 @@ pub struct Report {
     pub events_applied: BTreeMap<String, u64>,
     /// Acknowledged events that some node neither applied nor flushed past.
     pub lost_events: u64,
-    /// Values that differed, at the end, from the ledger recomputed from scratch.
+    /// Answers that were compared with the ledger at the end, over all nodes.
+    pub compared_at_end: u64,
+    /// Of these, those that differed.
     pub wrong_at_end: u64,
     /// Reads.
     pub reads: u64,
@@ -173,11 +175,12 @@ impl fmt::Display for Report {
         }
         write!(
             f,
-            "  {}: {} stale reads, {} lost events, {} wrong at the end, {} double bookings",
+            "  {}: {} stale reads, {} lost events, {} of {} answers wrong at the end, {} double bookings",
             if self.holds() { "coherent" } else { "NOT COHERENT" },
             self.stale_reads,
             self.lost_events,
             self.wrong_at_end,
+            self.compared_at_end,
             b.double
         )
     }

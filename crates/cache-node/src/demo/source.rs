@@ -1,11 +1,11 @@
-//! Where the offers come from: a file, repeated when it ends, or a market made up from a seed.
+//! Where the offers come from: a file, repeated when it ends unless it is replayed once, or a market made up from a seed.
 
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use cache_marketplace::{Offer, OfferFeed, SeededMarket};
+use cache_marketplace::{OfferFeed, OfferRow, SeededMarket};
 
 /// Bad lines that are shown one by one; beyond that they are only counted.
 const SHOWN_MAX: u64 = 20;
@@ -13,6 +13,7 @@ const SHOWN_MAX: u64 = 20;
 /// An endless stream of offers.
 pub(crate) struct Feed {
     rows: Rows,
+    once: bool,
     pub(crate) bad_lines: u64,
 }
 
@@ -29,7 +30,7 @@ fn reader(path: &Path) -> anyhow::Result<OfferFeed<BufReader<File>>> {
 }
 
 impl Feed {
-    pub(crate) fn open(path: Option<&Path>, seed: u64) -> anyhow::Result<Self> {
+    pub(crate) fn open(path: Option<&Path>, seed: u64, once: bool) -> anyhow::Result<Self> {
         let rows = match path {
             None => Rows::Seeded(Box::new(SeededMarket::new(seed))),
             Some(path) => Rows::File {
@@ -39,7 +40,7 @@ impl Feed {
                 first_pass: true,
             },
         };
-        let mut feed = Self { rows, bad_lines: 0 };
+        let mut feed = Self { rows, once, bad_lines: 0 };
         if let Rows::File { path, .. } = &feed.rows {
             // A file without one good line would be repeated for ever.
             let name = path.display().to_string();
@@ -49,15 +50,16 @@ impl Feed {
         Ok(feed)
     }
 
-    /// The next offer. A bad line is told (once) and passed over; `None` = the file has become unreadable.
-    pub(crate) fn next(&mut self) -> Option<Offer> {
+    /// The next row. A bad line is told (once) and passed over; `None` = the file has become unreadable, or is over and
+    /// was to be replayed once.
+    pub(crate) fn next(&mut self) -> Option<OfferRow> {
         loop {
             match &mut self.rows {
-                Rows::Seeded(market) => return market.next().map(|row| row.offer),
+                Rows::Seeded(market) => return market.next(),
                 Rows::File { path, reader: open, rows_in_pass, first_pass } => match open.next() {
                     Some(Ok(row)) => {
                         *rows_in_pass += 1;
-                        return Some(row.offer);
+                        return Some(row);
                     }
                     Some(Err(error)) => {
                         if *first_pass {
@@ -71,7 +73,7 @@ impl Feed {
                             }
                         }
                     }
-                    None if *rows_in_pass == 0 => return None,
+                    None if *rows_in_pass == 0 || self.once => return None,
                     None => match reader(path) {
                         Ok(again) => {
                             **open = again;

@@ -32,7 +32,7 @@ pub(crate) struct Node {
 /// All nodes of a run.
 pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
-    pub(crate) ledger: Arc<MemoryLedger>,
+    pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) propagation: Arc<Propagation>,
     pub(crate) transport: &'static str,
     redis: Option<RedisStore>,
@@ -78,7 +78,7 @@ impl World {
                 (Server::Redis(Box::new(config)), Some(store))
             }
         };
-        let ledger = Arc::new(MemoryLedger::new());
+        let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new());
         let propagation = Propagation::new(usize::from(args.nodes));
         let mut nodes = Vec::new();
         for index in 0..usize::from(args.nodes) {
@@ -100,8 +100,7 @@ impl World {
             })?;
             let cache = builder.start()?;
             anyhow::ensure!(cache.sync(JOIN).await, "node {name} could not join within {JOIN:?}");
-            let ledger: Arc<dyn Ledger> = ledger.clone();
-            nodes.push(Node { name, market: Marketplace::new(cache, ledger)?, watch });
+            nodes.push(Node { name, market: Marketplace::new(cache, ledger.clone())?, watch });
         }
         let transport = if redis.is_some() { "redis" } else { "embedded" };
         Ok(Self { nodes, ledger, propagation, transport, redis })

@@ -128,6 +128,22 @@ impl Budget {
         Ok(())
     }
 
+    /// Takes room for one entry that comes in the place of one of `out` bytes. False if that has to leave first, and more
+    /// perhaps; then nothing was taken. Not in a pool.
+    #[inline(always)]
+    pub(crate) fn exchange(&self, bytes: u64, out: u64, hand: &mut Hand) -> bool {
+        debug_assert!(self.portion.is_none());
+        let free = out + hand.bytes;
+        if let Some(missing) = bytes.checked_sub(free).filter(|&missing| missing > 0) {
+            let more = |held: u64| held.checked_add(missing).filter(|&held| held <= self.bytes_max);
+            if self.bytes.fetch_update(Relaxed, Relaxed, more).is_err() {
+                return false;
+            }
+        }
+        hand.bytes = free.saturating_sub(bytes);
+        true
+    }
+
     /// What `reserve` would say now, with nothing in the hand.
     pub(crate) fn missing(&self, bytes: u64) -> Option<Pressure> {
         if self.entries() >= self.entries_max {

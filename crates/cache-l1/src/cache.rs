@@ -65,7 +65,7 @@ pub struct Config {
 /// [`Address`] whose partition the fence does not have.
 pub struct L1<K, V, P = Box<dyn Policy>> {
     pub(crate) shards: Box<[Shard<K, V, P>]>,
-    stripes: Box<[AtomicU64]>,
+    stripes: Box<[AtomicU64; STRIPES]>,
     /// Added to by every pattern invalidation.
     pub(crate) patterns: AtomicU64,
     fence: Arc<Fence>,
@@ -126,7 +126,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
         };
         Self {
             shards: (0..shards).map(|_| shard()).collect(),
-            stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
+            stripes: Box::new([const { AtomicU64::new(0) }; STRIPES]),
             patterns: AtomicU64::new(0),
             present: fence.presents(),
             fence,
@@ -315,7 +315,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
         Snapshot {
             stripe: self.stripe(at.resource()).load(Ordering::Acquire),
             patterns: self.patterns.load(Ordering::Acquire),
-            generation: self.fence.generation(at.partition()),
+            generation: self.present[at.partition() as usize].generation(),
         }
     }
 
@@ -425,6 +425,19 @@ impl<K, V, P: Policy> L1<K, V, P> {
         if entry.front.was_alive_at(version) { Some(epoch) } else { self.epoch(shelf, slot, entry) }
     }
 
+    /// Whether a usual newcomer may come in: the version at which it is alive. `None`: that has to be looked at closer.
+    #[inline(always)]
+    pub(crate) fn admits(&self, at: &Address, meta: &Meta, snapshot: &Snapshot) -> Option<u64> {
+        let stripe = self.stripe(at.resource()).load(Ordering::Acquire);
+        let patterns = self.patterns.load(Ordering::Acquire);
+        if stripe != snapshot.stripe && !mutated!("l1_race_insert_after_event")
+            || patterns != snapshot.patterns && !mutated!("l1_race_insert_after_pattern")
+        {
+            return None;
+        }
+        self.present[at.partition() as usize].admits(snapshot.generation, &meta.origin)
+    }
+
     /// Judges a newcomer. `None`: it is dead.
     #[inline]
     pub(crate) fn admit(&self, at: &Address, meta: &Meta, snapshot: &Snapshot) -> Option<Admission> {
@@ -460,9 +473,7 @@ impl<K, V, P: Policy> L1<K, V, P> {
         left
     }
 
-    /// Why the snapshot no longer holds. Number by number: compared as a whole, it is read back before it has arrived
-    /// in memory.
-    #[inline]
+    /// Why the snapshot no longer holds.
     pub(crate) fn moved(&self, at: &Address, snapshot: &Snapshot) -> Option<Refusal> {
         let stripe = self.stripe(at.resource()).load(Ordering::Acquire);
         let patterns = self.patterns.load(Ordering::Acquire);

@@ -209,6 +209,12 @@ impl Home {
         self.0 & !(Self::VARIANT | Self::SLIDES)
     }
 
+    /// Neither a variant nor sliding.
+    #[inline(always)]
+    pub(crate) fn is_plain(self) -> bool {
+        self.0 & (Self::VARIANT | Self::SLIDES) == 0
+    }
+
     pub(crate) fn slides(self) -> bool {
         self.0 & Self::SLIDES != 0
     }

@@ -18,6 +18,8 @@
 //!
 //! - A *hit* loads the epoch, then the version. If the version is the one the entry was found alive at, no
 //!   change had begun when it was loaded; had the epoch been of a later flush, the version would be 0 or later.
+//! - An *insert* that takes the short way loads version, newest stamp and epoch, then the generation. It is that of its
+//!   snapshot, so no flush had got to the epoch when that was loaded, and what a judge would find holds as well.
 //! - A *judge* loads the version first (0 = wait for the lock), then the sequence of the newest stamp, then the
 //!   generation. Whoever made the version it loaded was done before. If another change comes between, the judge
 //!   sees all of it or notes a version that is old, and the entry is judged again. The generation comes last
@@ -49,24 +51,24 @@ pub const GROUPS_MAX: usize = 16_384;
 pub struct Fence {
     /// Changes behind every change of a partition.
     changes: AtomicU64,
-    /// What hits look at, as dense as it gets.
+    /// What hits and inserts look at, as dense as it gets.
     present: Arc<[Present]>,
     partitions: Box<[Partition]>,
 }
 
 #[derive(Debug)]
-#[repr(align(16))]
+#[repr(align(32))]
 pub(crate) struct Present {
     version: AtomicU64,
     epoch: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Partition {
     /// The version that the last flush made.
     generation: AtomicU64,
     /// No group was stamped after this sequence.
     newest: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Partition {
     stamps: RwLock<Stamps>,
 }
 
@@ -81,6 +83,26 @@ impl Present {
         let epoch = self.epoch.load(Ordering::Acquire);
         (epoch, self.version.load(Ordering::Acquire))
     }
+
+    /// Changes with every flush of the partition, and grows.
+    #[inline(always)]
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// [`Fence::admit`] without a look at the table of groups: the version at which a newcomer of the present epoch is
+    /// alive. `None`: that one has to say.
+    #[inline(always)]
+    pub(crate) fn admits(&self, generation: u64, origin: &Origin) -> Option<u64> {
+        let seq = if mutated!("l1_race_insert_after_stamp") { u64::MAX } else { origin.seq };
+        let version = self.version.load(Ordering::Acquire);
+        let stamped = self.newest.load(Ordering::Acquire) > seq && !mutated!("l1_race_judge_stamps");
+        let regular = self.epoch.load(Ordering::Acquire) == origin.epoch;
+        // Last: an epoch that a flush made is seen only with the generation that it made before.
+        let held = self.generation() == generation || mutated!("l1_race_insert_after_flush");
+        let settled = version != IN_CHANGE || mutated!("l1_race_judge_in_change");
+        (held && settled && regular && !stamped).then_some(version)
+    }
 }
 
 /// The version of a partition while it changes.
@@ -89,12 +111,13 @@ const IN_CHANGE: u64 = 0;
 impl Fence {
     /// A fence over partitions `0..partitions`, nothing stamped, all at epoch 0.
     pub fn new(partitions: u32) -> Self {
-        let present = || Present { version: AtomicU64::new(1), epoch: AtomicU64::new(0) };
-        let partition = || Partition {
+        let present = || Present {
+            version: AtomicU64::new(1),
+            epoch: AtomicU64::new(0),
             generation: AtomicU64::new(1),
             newest: AtomicU64::new(0),
-            stamps: RwLock::new(Stamps { epoch_since: 1, ..Stamps::default() }),
         };
+        let partition = || Partition { stamps: RwLock::new(Stamps { epoch_since: 1, ..Stamps::default() }) };
         Self {
             changes: AtomicU64::new(1),
             present: (0..partitions).map(|_| present()).collect(),
@@ -110,13 +133,13 @@ impl Fence {
     /// Everything of the partition is dead from now on, in O(1). `groups` (id, sequence of the last stamp) belong to
     /// `epoch`: in a new epoch they replace the stamps known so far, in the same one the later stamp of each stays.
     pub fn flush(&self, partition: u32, epoch: u64, groups: &[(u64, u64)]) {
-        let Partition { generation, newest, stamps } = &self.partitions[partition as usize];
-        let mut stamps = stamps.write();
+        let Present { epoch: present_epoch, generation, newest, .. } = &self.present[partition as usize];
+        let mut stamps = self.partitions[partition as usize].stamps.write();
         self.change(partition, |version| {
             generation.store(version, Ordering::Release);
             if stamps.epoch != epoch {
                 *stamps = Stamps { epoch, epoch_since: version, ..Stamps::default() };
-                self.present[partition as usize].epoch.store(epoch, Ordering::Release);
+                present_epoch.store(epoch, Ordering::Release);
             }
             for &(group, seq) in groups {
                 stamps.stamp(group, seq);
@@ -127,8 +150,8 @@ impl Fence {
 
     /// Entries of the group whose origin is before `seq` are dead from now on. A stamp never goes back.
     pub fn stamp(&self, partition: u32, group: u64, seq: u64) {
-        let Partition { newest, stamps, .. } = &self.partitions[partition as usize];
-        let mut stamps = stamps.write();
+        let newest = &self.present[partition as usize].newest;
+        let mut stamps = self.partitions[partition as usize].stamps.write();
         if stamps.stamp(group, seq) {
             self.change(partition, |_| newest.store(stamps.newest, Ordering::Release));
         }
@@ -142,7 +165,7 @@ impl Fence {
     /// Changes with every flush of the partition, and grows.
     #[inline]
     pub fn generation(&self, partition: u32) -> u64 {
-        self.partitions[partition as usize].generation.load(Ordering::Acquire)
+        self.present[partition as usize].generation()
     }
 
     /// The epoch named by the partition's last flush.
@@ -185,8 +208,8 @@ impl Fence {
         groups: &[u64],
         seq: u64,
     ) -> Option<u64> {
-        let version = self.present[partition as usize].version.load(Ordering::Acquire);
-        let Partition { generation, newest, .. } = &self.partitions[partition as usize];
+        let Present { version, generation, newest, .. } = &self.present[partition as usize];
+        let version = version.load(Ordering::Acquire);
         if (version != IN_CHANGE || mutated!("l1_race_judge_in_change"))
             && (newest.load(Ordering::Acquire) <= seq || mutated!("l1_race_judge_stamps"))
             && (generation.load(Ordering::Acquire) <= alive || mutated!("l1_race_judge_flushes"))
@@ -208,10 +231,10 @@ impl Fence {
         groups: &[u64],
         seq: u64,
     ) -> Option<u64> {
-        let Partition { generation, stamps, .. } = &self.partitions[partition as usize];
+        let Present { version, generation, .. } = &self.present[partition as usize];
         // Nothing changes while it is held.
-        let stamps = stamps.read();
-        let version = self.present[partition as usize].version.load(Ordering::Acquire);
+        let stamps = self.partitions[partition as usize].stamps.read();
+        let version = version.load(Ordering::Acquire);
         let alive = (generation.load(Ordering::Acquire) <= alive || mutated!("l1_race_judge_flushes"))
             && (!stamps.any_after(&[own_group], seq) || mutated!("l1_own_group_unstamped"))
             && (!stamps.any_after(groups, seq) || mutated!("l1_race_judge_stamps"));

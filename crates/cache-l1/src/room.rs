@@ -12,7 +12,7 @@ use cache_policy::Policy;
 use crate::budget::{Hand, Pressure};
 use crate::cache::{L1, Shard};
 use crate::entry::{Admission, overhead_bytes};
-use crate::shelf::Shelf;
+use crate::shelf::{Shelf, Victim};
 use crate::sync::{Ordering::Relaxed, yield_now};
 use crate::{Address, Cause, Departed, Inserted, Left, Meta, Refusal, Snapshot};
 
@@ -61,6 +61,13 @@ enum Attempt {
     Elsewhere(Pressure),
     /// Room has to come from another tier of the pool.
     Claim,
+}
+
+/// Where the usual newcomer goes.
+enum Room {
+    Free,
+    Of(Victim),
+    Nowhere,
 }
 
 /// What left, for the caller and for the budget.
@@ -117,45 +124,64 @@ impl<K: Eq, V, P: Policy> L1<K, V, P> {
             u64::from(meta.weight) + overhead_bytes::<K, V>(&meta.groups, at.is_variant(), meta.idle > 0);
         let shard = self.shard(at.resource());
         let mut shelf = shard.shelf.write();
-        // Not dropped if something panics below, as for that it would have to lie in memory.
-        let mut first = ManuallyDrop::new(None);
         if shelf.is_quiet(now)
             && now < meta.hard_expiry
             && bytes <= self.budget.heaviest()
             && self.budget.portion().is_none()
-            && self.moved(at, snapshot).is_none()
-            && let Some(admission) = self.admit(at, meta, snapshot)
-            && shelf.find(at.hash(), |held| *held == key).is_none()
+            && let Some(version) = self.admits(at, meta, snapshot)
+            && !shelf.holds(at.hash(), &key)
             && !mutated!("l1_race_insert_checked_unlocked")
         {
             let mut hand = Hand::default();
-            let fits = match self.budget.reserve(bytes, &mut hand) {
-                Ok(()) => true,
+            // Not dropped if something panics below, as for that it would have to lie in memory.
+            let mut first = ManuallyDrop::new(None);
+            let room = match self.budget.reserve(bytes, &mut hand) {
+                Ok(()) => Room::Free,
                 Err(pressure) if self.shards.len() == 1 || self.has_its_share(&shelf, pressure) => {
-                    first = ManuallyDrop::new(shelf.evict());
-                    if let Some(victim) = &*first {
-                        hand.add(victim.bytes);
+                    let victim = shelf.victim();
+                    if let Some(slot) = victim
+                        && let Some(out) = shelf.replaceable(slot, at, meta)
+                        && self.budget.exchange(bytes, out, &mut hand)
+                    {
+                        Room::Of(Victim { slot, bytes: out })
+                    } else {
+                        first = ManuallyDrop::new(victim.and_then(|victim| shelf.leave(victim)));
+                        if let Some(left) = &*first {
+                            hand.add(left.bytes);
+                        }
+                        if self.budget.reserve(bytes, &mut hand).is_ok() { Room::Free } else { Room::Nowhere }
                     }
-                    first.is_some() && self.budget.reserve(bytes, &mut hand).is_ok()
                 }
-                Err(_) => false,
+                Err(_) => Room::Nowhere,
             };
-            if fits {
-                shelf.put((key, value), at, meta, admission, bytes, now);
-                shelf.tally.inserted();
-                shard.publish(&shelf);
-                self.budget.give_back(hand);
-                drop(shelf);
-                if self.listener.listens() {
-                    return self.tell(Departed::of(ManuallyDrop::into_inner(first)));
+            let stored = match room {
+                Room::Free => {
+                    let admission = Admission { version, stray: false };
+                    shelf.put((key, value), at, meta, admission, bytes, now);
+                    Ok(())
                 }
-                return Inserted { refused: None, left: Departed::of(ManuallyDrop::into_inner(first)) };
+                Room::Of(victim) => {
+                    let left = shelf.replace(victim, (key, value), at, meta, version, bytes);
+                    first = ManuallyDrop::new(left);
+                    Ok(())
+                }
+                Room::Nowhere => Err((key, value)),
+            };
+            if stored.is_ok() {
+                shelf.tally.inserted();
             }
             shard.publish(&shelf);
             self.budget.give_back(hand);
+            drop(shelf);
+            let left = Departed::of(ManuallyDrop::into_inner(first));
+            return match stored {
+                Ok(()) if self.listener.listens() => self.tell(left),
+                Ok(()) => Inserted { refused: None, left },
+                Err(pair) => self.put_slowly(pair, at, meta, snapshot, now, left),
+            };
         }
         drop(shelf);
-        self.put_slowly((key, value), at, meta, snapshot, now, Departed::of(ManuallyDrop::into_inner(first)))
+        self.put_slowly((key, value), at, meta, snapshot, now, Departed::of(None))
     }
 
     #[cold]

@@ -1,6 +1,8 @@
 //! The inside of one shard: entries, the ways to find them, and the policy. Plain `&mut` code; the lock is
 //! around it.
 
+mod replace;
+
 use cache_policy::{Newcomer, Policy, Residents};
 use hashbrown::HashTable;
 
@@ -12,6 +14,8 @@ use crate::table::{Glance, Table};
 use crate::tally::Tally;
 use crate::wheel::Wheel;
 use crate::{Address, Cause, Groups, Left, Meta};
+
+pub(crate) use replace::Victim;
 
 /// Entries in slots; table, index, wheel and policy all speak of slots.
 #[derive(Debug)]
@@ -100,16 +104,34 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
     /// [`find`](Self::find) without a call; `Err` if it has to be called.
     #[inline(always)]
     pub(crate) fn glance(&self, hash: u64, matches: impl Fn(&K) -> bool) -> Result<Found<'_, K, V>, ()> {
-        let mut found = None;
-        let glance = self.table.glance(hash, |slot| {
-            found = self.fronts.get(slot).filter(|front| matches(&front.key));
-            found.is_some()
-        });
-        match glance {
-            Glance::Found(slot) => Ok(found.map(|front| (slot, front))),
+        match self.table.glance(hash) {
+            Glance::Likely(slot) => match self.fronts.get(slot) {
+                Some(front) if matches(&front.key) => Ok(Some((slot, front))),
+                _ => Err(()),
+            },
             Glance::Nobody => Ok(None),
             Glance::Unsure => Err(()),
         }
+    }
+
+    /// Whether the key is there, for who needs no more.
+    #[inline(always)]
+    pub(crate) fn holds(&self, hash: u64, key: &K) -> bool
+    where
+        K: Eq,
+    {
+        match self.glance(hash, |held| held == key) {
+            Ok(found) => found.is_some(),
+            Err(()) => self.holds_anywhere(hash, key),
+        }
+    }
+
+    #[inline(never)]
+    fn holds_anywhere(&self, hash: u64, key: &K) -> bool
+    where
+        K: Eq,
+    {
+        self.find(hash, |held| held == key).is_some()
     }
 
     /// The back of a slot that has been given out at some time.
@@ -192,6 +214,12 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
         self.policy.inserted(slot, Newcomer { hash, weight, deadline });
     }
 
+    /// Whom the policy gives up, for [`replace`](Self::replace) or [`leave`](Self::leave) to take out.
+    #[inline(always)]
+    pub(crate) fn victim(&mut self) -> Option<u32> {
+        self.policy.evict(&mut Told { fronts: &self.fronts, backs: &self.backs })
+    }
+
     #[inline(never)]
     fn schedule(&mut self, slot: u32, deadline: u64) {
         self.unfile();
@@ -239,7 +267,13 @@ impl<K, V, P: Policy> Shelf<K, V, P> {
     /// Takes out whom the policy names.
     #[inline(always)]
     pub(crate) fn evict(&mut self) -> Option<Left<K, V>> {
-        let slot = self.policy.evict(&mut Told { fronts: &self.fronts, backs: &self.backs })?;
+        let slot = self.victim()?;
+        self.leave(slot)
+    }
+
+    /// Takes out whom the policy gave up.
+    #[inline(always)]
+    pub(crate) fn leave(&mut self, slot: u32) -> Option<Left<K, V>> {
         let left = self.unlink(slot, Cause::Evicted);
         debug_assert!(left.is_some(), "the policy named a slot that holds nothing");
         left

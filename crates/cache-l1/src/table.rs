@@ -1,23 +1,25 @@
 //! Slots by the hash of their keys, in which as much may leave as comes.
 //!
 //! Bronson and Shi, "Open-sourcing F14 for faster, more memory-efficient hash tables", 2019. A group is one line of 64
-//! bytes: twelve places, seven bits of the hash of each, and a count of those that came to this group first and had to
+//! bytes: twelve places, seven bits of the hash of each, and counts of those that came to this group first and had to
 //! go on to a later one because it was full. The tags of a group are compared at once, and nothing but that line is read.
 //!
-//! The count is what a cache needs. A table without it (SwissTable, as in `hashbrown`) ends a search at an empty place,
+//! The counts are what a cache needs. A table without it (SwissTable, as in `hashbrown`) ends a search at an empty place,
 //! so it must leave a mark where it removes something in a crowd. Marks fill it up as entries do: searches walk farther
 //! and farther, and then it is made anew or doubles. Here a search ends where nobody had to go on, and who leaves takes
-//! back what it had counted.
+//! back what it had counted. Beyond F14 there are four counts a group, each for a quarter of the hashes: where one in
+//! ten is elsewhere, a third of the searches for what is not there would have to go on, and so less than a tenth has.
 
 use wide::u8x16;
 
-/// So many tags, the count, and the slots fill one line.
+/// So many tags, the counts, and the slots fill one line.
 const PLACES: usize = 12;
 /// Entries a group before the table grows, on average. Then one in ten, after long use, is not in the group it came
 /// to first, as one stays elsewhere that came when it was crowded; with ten it would be one in three.
 const ENTRIES_PER_GROUP: usize = 8;
-/// Where the count stands, behind the tags.
+/// Where the counts stand, behind the tags.
 const PASSED: usize = PLACES;
+const QUARTERS: usize = 4;
 /// The bits of the places in a comparison of sixteen bytes.
 const ALL: u32 = (1 << PLACES) - 1;
 /// In every tag, so that none is 0.
@@ -28,8 +30,8 @@ const PASSED_MAX: u8 = 0xff;
 #[derive(Clone, Debug, Default)]
 #[repr(C, align(64))]
 struct Group {
-    /// A tag for each place, 0 for an empty one; then how many passed by; then nothing, to be compared at once.
-    head: [u8; 16],
+    /// A tag for each place, 0 for an empty one; then how many of each quarter passed by. To be compared at once.
+    head: [u8; PASSED + QUARTERS],
     slots: [u32; PLACES],
 }
 
@@ -62,10 +64,12 @@ impl Group {
         self.tagged(0)
     }
 
-    /// How many came here first, or on their way, and had to go on.
+    /// How many of the hash's quarter came here first, or on their way, and had to go on.
     #[inline(always)]
-    fn passed(&self) -> u8 {
-        self.head[PASSED]
+    fn passed(&self, hash: u64) -> u8 {
+        // Not by an index, for which what is compared would be written to memory.
+        let [.., first, second, third, fourth] = self.head;
+        (u32::from_le_bytes([first, second, third, fourth]) >> (8 * quarter_of(hash))) as u8
     }
 
     /// False if there is no empty place.
@@ -95,7 +99,8 @@ pub(crate) struct Table {
 
 /// What a short look says.
 pub(crate) enum Glance {
-    Found(u32),
+    /// If it is not this one, one has to look further.
+    Likely(u32),
     Nobody,
     /// One has to look further.
     Unsure,
@@ -104,6 +109,12 @@ pub(crate) enum Glance {
 #[inline(always)]
 fn tag_of(hash: u64) -> u8 {
     (hash >> 57) as u8 | USED
+}
+
+/// By bits that choose neither tag nor group, and no shard either.
+#[inline(always)]
+fn quarter_of(hash: u64) -> usize {
+    (hash >> 55) as usize % QUARTERS
 }
 
 impl Table {
@@ -130,25 +141,21 @@ impl Table {
     /// The first of the slots with that hash, and perhaps of others, that `is_it` says yes to. It may be asked twice.
     #[inline(always)]
     pub(crate) fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        match self.glance(hash, &mut is_it) {
-            Glance::Found(slot) => Some(slot),
+        match self.glance(hash) {
+            Glance::Likely(slot) if is_it(slot) => Some(slot),
             Glance::Nobody => None,
-            Glance::Unsure => self.find_anywhere(hash, is_it),
+            Glance::Likely(_) | Glance::Unsure => self.find_anywhere(hash, is_it),
         }
     }
 
-    /// The usual cases, in few registers and without a call: the first with the tag, where the search begins, is it, or
-    /// nobody can be.
+    /// The usual cases, in few registers and without a call: the first with the tag, where the search begins, or nobody.
     #[inline(always)]
-    pub(crate) fn glance(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Glance {
+    pub(crate) fn glance(&self, hash: u64) -> Glance {
         let Some(group) = self.groups.get(self.home(hash)) else { return Glance::Nobody };
         let Some(place) = group.tagged(tag_of(hash)).next() else {
-            return if group.passed() == 0 { Glance::Nobody } else { Glance::Unsure };
+            return if group.passed(hash) == 0 { Glance::Nobody } else { Glance::Unsure };
         };
-        match group.slots.get(place) {
-            Some(&slot) if is_it(slot) => Glance::Found(slot),
-            _ => Glance::Unsure,
-        }
+        group.slots.get(place).map_or(Glance::Unsure, |&slot| Glance::Likely(slot))
     }
 
     #[inline(never)]
@@ -162,7 +169,7 @@ impl Table {
                     return Some(slot);
                 }
             }
-            if group.passed() == 0 {
+            if group.passed(hash) == 0 {
                 return None;
             }
             at = self.after(at);
@@ -177,6 +184,19 @@ impl Table {
             self.grow(&hash_of);
         }
         self.entries += 1;
+        self.add(hash, slot);
+    }
+
+    /// The slot, which is there under the first hash, is there under the second from now on. Never grows.
+    #[inline(always)]
+    pub(crate) fn replace(&mut self, before: u64, hash: u64, slot: u32) {
+        self.remove(before, slot);
+        self.entries += 1;
+        self.add(hash, slot);
+    }
+
+    #[inline(always)]
+    fn add(&mut self, hash: u64, slot: u32) {
         let home = self.home(hash);
         if !self.groups[home].put(hash, slot) {
             self.pass(hash, slot);
@@ -190,7 +210,7 @@ impl Table {
         // Ends: the table is never full.
         while !self.groups[at].put(hash, slot) {
             let group = &mut self.groups[at];
-            group.head[PASSED] = group.passed().saturating_add(1);
+            group.head[PASSED + quarter_of(hash)] = group.passed(hash).saturating_add(1);
             at = self.after(at);
         }
     }
@@ -219,10 +239,10 @@ impl Table {
             if let Some(place) = group.tagged(tag_of(hash)).find(|&place| group.slots[place] == slot) {
                 group.head[place] = 0;
                 self.entries -= 1;
-                self.take_back(home, at);
+                self.take_back(hash, home, at);
                 return;
             }
-            if group.passed() == 0 {
+            if group.passed(hash) == 0 {
                 return;
             }
             at = self.after(at);
@@ -231,12 +251,12 @@ impl Table {
 
     /// One less had to pass the groups from its home on.
     #[cold]
-    fn take_back(&mut self, home: usize, end: usize) {
+    fn take_back(&mut self, hash: u64, home: usize, end: usize) {
         let mut at = home;
         while at != end {
             let group = &mut self.groups[at];
-            if group.passed() < PASSED_MAX {
-                group.head[PASSED] -= 1;
+            if group.passed(hash) < PASSED_MAX {
+                group.head[PASSED + quarter_of(hash)] -= 1;
             }
             at = self.after(at);
         }
@@ -271,7 +291,7 @@ mod tests {
     }
 
     fn passed(table: &Table) -> u32 {
-        table.groups.iter().map(|group| u32::from(group.passed())).sum()
+        table.groups.iter().flat_map(|group| &group.head[PASSED..]).map(|&passed| u32::from(passed)).sum()
     }
 
     #[test]
@@ -282,8 +302,8 @@ mod tests {
             let tags: Vec<u8> = (0..PLACES).map(|_| [0, 0x80, 0x81, 0xff][rng.below(4) as usize]).collect();
             let mut group = Group::default();
             group.head[..PLACES].copy_from_slice(&tags);
-            // Whatever the count looks like, it is no tag.
-            group.head[PASSED] = rng.below(256) as u8;
+            // Whatever the counts look like, they are no tags.
+            group.head[PASSED..].fill_with(|| rng.below(256) as u8);
             let with = |tag| (0..PLACES).filter(|&place| tags[place] == tag).collect::<Vec<_>>();
             assert_eq!(group.empty().collect::<Vec<_>>(), with(0));
             for tag in [0x80, 0x81, 0xff] {

@@ -23,8 +23,17 @@ pub(crate) struct Ghost {
 impl Ghost {
     /// Room for so many; doubles, and what is remembered stays (twice, in both buckets where it may be looked
     /// for).
+    #[inline]
     pub(crate) fn fit(&mut self, remembered: usize) {
         let buckets = remembered.div_ceil(PER_BUCKET).max(4);
+        if self.words.len() * 3 / 2 < buckets * PER_BUCKET {
+            self.grow(buckets);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, buckets: usize) {
         if self.words.is_empty() {
             self.words = vec![0; buckets * PER_BUCKET];
         }
@@ -40,6 +49,7 @@ impl Ghost {
         }
     }
 
+    #[inline]
     fn bucket(&self, print: u32) -> (usize, u16) {
         let mixed = print.wrapping_mul(0x9e37_79b1);
         let mixed = (mixed ^ (mixed >> 15)).wrapping_mul(0x85eb_ca77);
@@ -55,6 +65,7 @@ impl Ghost {
     }
 
     /// Remembers one that left. `life` is how many more may leave until it is forgotten.
+    #[inline]
     pub(crate) fn note(&mut self, print: u32, life: usize) {
         if self.words.is_empty() {
             return;
@@ -66,17 +77,19 @@ impl Ghost {
         }
         let (at, fingerprint) = self.bucket(print);
         let tick = self.tick;
-        let oldest =
-            |word: u16| if word == 0 { TIMES } else { tick.wrapping_sub(word & (TIMES - 1)) & (TIMES - 1) };
+        // The same one, else an empty one, else the oldest. Without branches, which could not be foretold.
+        let worth = |word: u16| {
+            let age = if word == 0 { TIMES } else { tick.wrapping_sub(word & (TIMES - 1)) & (TIMES - 1) };
+            if word & !(TIMES - 1) == fingerprint { 2 * TIMES } else { age }
+        };
         let bucket = &mut self.words[at..at + PER_BUCKET];
-        let same = bucket.iter().position(|&word| word & !(TIMES - 1) == fingerprint);
-        let place = same.or_else(|| (0..PER_BUCKET).max_by_key(|&index| oldest(bucket[index])));
-        if let Some(place) = place {
-            bucket[place] = fingerprint | tick;
-        }
+        let worths = (0..PER_BUCKET).map(|index| worth(bucket[index]) * PER_BUCKET as u16 + index as u16);
+        let place = usize::from(worths.fold(0, u16::max)) % PER_BUCKET;
+        bucket[place] = fingerprint | tick;
     }
 
     /// Whether it left a short while ago; forgets it.
+    #[inline]
     pub(crate) fn take(&mut self, print: u32) -> bool {
         if self.words.is_empty() {
             return false;
@@ -92,6 +105,8 @@ impl Ghost {
         false
     }
 
+    #[cold]
+    #[inline(never)]
     fn advance(&mut self) {
         self.tick = (self.tick + 1) & (TIMES - 1);
         // Words of the time that begins now are a full round old and would look new.

@@ -43,7 +43,7 @@ impl Links {
         debug_assert!(slot < UNLINKED && !self.contains(slot));
         let index = slot as usize;
         if index >= self.0.len() {
-            self.0.resize(index + 1, Link { prev: UNLINKED, next: NIL });
+            self.reach(index);
         }
         self.0[index] = Link { prev: NIL, next: list.head };
         match list.head {
@@ -52,6 +52,13 @@ impl Links {
         }
         list.head = slot;
         list.len += 1;
+    }
+
+    /// Rare, and kept apart so that the usual way needs few registers.
+    #[cold]
+    #[inline(never)]
+    fn reach(&mut self, index: usize) {
+        self.0.resize(index + 1, Link { prev: UNLINKED, next: NIL });
     }
 
     /// Takes a slot out of the list it is in, which must be this one.
@@ -84,6 +91,7 @@ impl Links {
         slots
     }
 
+    #[inline]
     pub(crate) fn move_to_head(&mut self, list: &mut Ends, slot: u32) {
         if list.head != slot {
             self.unlink(list, slot);
@@ -123,6 +131,14 @@ impl List {
     /// The neighbour on the way to the head, or `NIL`.
     pub(crate) fn newer(&self, slot: u32) -> u32 {
         self.links.0[slot as usize].prev
+    }
+
+    /// Takes out a slot that is in the list, and tells its neighbour on the way to the head, or `NIL`.
+    #[inline]
+    pub(crate) fn take(&mut self, slot: u32) -> u32 {
+        let newer = self.newer(slot);
+        self.links.unlink(&mut self.ends, slot);
+        newer
     }
 
     /// Puts a slot that is not in the list at the head.

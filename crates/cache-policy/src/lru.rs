@@ -21,6 +21,17 @@ impl Lru {
     pub fn new(capacity_hint: usize) -> Self {
         Self { order: List::new(capacity_hint), hits: HitBuffer::new() }
     }
+
+    #[cold]
+    #[inline(never)]
+    fn play(&mut self, hits: usize) {
+        for index in 0..hits {
+            let (slot, _) = self.hits.get(index);
+            if self.order.unlink(slot) {
+                self.order.push_head(slot);
+            }
+        }
+    }
 }
 
 impl Policy for Lru {
@@ -36,6 +47,7 @@ impl Policy for Lru {
         Touch { mark, tend: self.hits.push(buffered, slot, 0) }
     }
 
+    #[inline]
     fn inserted(&mut self, slot: u32, _newcomer: Newcomer) {
         // Before the order changes: hits that waited are older than this newcomer, and may be for an earlier
         // tenant of the slot.
@@ -49,18 +61,18 @@ impl Policy for Lru {
         self.order.unlink(slot);
     }
 
+    #[inline]
     fn evict(&mut self, _residents: &mut dyn Residents) -> Option<u32> {
         self.tend();
         let victim = self.order.tail();
         self.order.unlink(victim).then_some(victim)
     }
 
+    #[inline]
     fn tend(&mut self) {
-        for index in 0..self.hits.take() {
-            let (slot, _) = self.hits.get(index);
-            if self.order.unlink(slot) {
-                self.order.push_head(slot);
-            }
+        let hits = self.hits.take();
+        if hits > 0 {
+            self.play(hits);
         }
     }
 

@@ -47,6 +47,7 @@ impl S3Fifo {
         }
     }
 
+    #[inline]
     fn push(&mut self, slot: u32, to_main: bool) {
         let at = &mut self.at[slot as usize];
         let weight = weight::of_code(*at & !IN_MAIN);
@@ -62,6 +63,7 @@ impl S3Fifo {
     }
 
     /// Says whether it was in main.
+    #[inline]
     fn unlink(&mut self, slot: u32) -> bool {
         let at = self.at[slot as usize];
         let weight = weight::of_code(at & !IN_MAIN);
@@ -76,6 +78,13 @@ impl S3Fifo {
         in_main
     }
 
+    #[cold]
+    #[inline(never)]
+    fn reach(&mut self, index: usize) {
+        self.at.resize(index + 1, 0);
+    }
+
+    #[inline]
     fn note(&mut self, hash: u64) {
         let residents = self.residents();
         self.ghost.fit(residents);
@@ -90,13 +99,14 @@ impl Policy for S3Fifo {
         Touch { mark: (mark + 1).min(HITS_MAX), tend: false }
     }
 
+    #[inline]
     fn inserted(&mut self, slot: u32, newcomer: Newcomer) {
         if self.links.contains(slot) {
             self.unlink(slot);
         }
         let index = slot as usize;
         if index >= self.at.len() {
-            self.at.resize(index + 1, 0);
+            self.reach(index);
         }
         self.at[index] = weight::code(newcomer.weight);
         let returns = self.ghost.take(print_of(newcomer.hash));
@@ -109,6 +119,8 @@ impl Policy for S3Fifo {
         }
     }
 
+    // Always, as the store's answers are no calls then.
+    #[inline(always)]
     fn evict(&mut self, residents: &mut dyn Residents) -> Option<u32> {
         // Ends: `&mut self` means that nobody hits meanwhile, and each round takes one out of small or a hit
         // out of main.

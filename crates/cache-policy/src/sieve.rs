@@ -37,6 +37,12 @@ impl Sieve {
         }
         self.queue.unlink(slot);
     }
+
+    #[cold]
+    #[inline(never)]
+    fn leave_first(&mut self, slot: u32) {
+        self.leave(slot);
+    }
 }
 
 impl Policy for Sieve {
@@ -47,7 +53,9 @@ impl Policy for Sieve {
 
     #[inline]
     fn inserted(&mut self, slot: u32, _newcomer: Newcomer) {
-        self.leave(slot);
+        if self.queue.contains(slot) {
+            self.leave_first(slot);
+        }
         self.queue.push_head(slot);
     }
 
@@ -56,7 +64,8 @@ impl Policy for Sieve {
         self.leave(slot);
     }
 
-    #[inline]
+    // Always, as the store's answers are no calls then.
+    #[inline(always)]
     fn evict(&mut self, residents: &mut dyn Residents) -> Option<u32> {
         if self.queue.len() == 0 {
             return None;
@@ -73,8 +82,7 @@ impl Policy for Sieve {
             residents.set_mark(at, 0);
             at = self.queue.newer(at);
         }
-        self.hand = at;
-        self.leave(at);
+        self.hand = self.queue.take(at);
         Some(at)
     }
 

@@ -15,18 +15,23 @@ use crate::{
 mod bookings;
 mod checks;
 mod commit;
+pub mod contract;
 mod memory;
 mod offers;
 mod reads;
 mod recompute;
 mod registry;
+pub mod rows;
 mod state;
+pub mod working_set;
 
 pub use checks::{
     BOOKING_MS_MAX, FIGURE_MAX, ID_BYTES_MAX, NAME_BYTES_MAX, OFFERS_MAX, PAGE_MAX, PRICE_MAX,
     START_LAG_MS_MAX, SUM_MAX, TIME_MAX, check_id, check_market, check_name, check_price,
 };
+pub use commit::HISTORY_POINTS_MAX;
 pub use memory::MemoryLedger;
+pub use state::Stamp;
 
 /// What a provider offers of a model: `count` GPUs named `<provider>/<model>/<n>`, n from 1.
 ///

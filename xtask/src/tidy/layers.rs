@@ -35,7 +35,7 @@ const LAYERS: &[(&str, May)] = &[
     ("cache-tiered", May::These(&["cache-l1", "cache-l2", "cache-bus", "cache-events", "cache-macros"])),
     ("cache-macros", May::These(&[])),
     ("cache-marketplace", May::These(&["cache-tiered", "cache-events"])),
-    ("cache-marketplace-sql", May::These(&["cache-marketplace", "cache-sql"])),
+    ("cache-marketplace-sql", May::These(&["cache-marketplace", "cache-sql", "cache-events"])),
     ("cache-api", May::These(&["cache-events"])),
     ("cache-node", May::AllAbove),
     ("cache-cli", May::These(&["cache-api"])),

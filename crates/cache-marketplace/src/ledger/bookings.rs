@@ -122,9 +122,10 @@ impl State {
         self.balance(draft, &name);
     }
 
-    pub(super) fn pass_time(&mut self) -> Vec<Committed> {
+    /// Lets happen what was to happen until then, and then, if that is now, what the passing day takes along.
+    pub(super) fn pass_time(&mut self, until: u64) -> Vec<Committed> {
         let mut committed = Vec::new();
-        while self.timeline.first().is_some_and(|(at, ..)| *at <= self.now) {
+        while self.timeline.first().is_some_and(|(at, ..)| *at <= until) {
             let Some((_, step, id)) = self.timeline.pop_first() else { break };
             let Some(info) = self.bookings.get(&id).map(|booking| booking.info.clone()) else { continue };
             let mut draft = Draft::default();
@@ -139,6 +140,9 @@ impl State {
                 }
             }
             committed.push(self.commit(draft, kinds::GPU_AVAILABILITY_CHANGED));
+        }
+        if until < self.now {
+            return committed;
         }
         let mut draft = Draft::default();
         for market in self.markets_with_old_bookings() {
@@ -178,7 +182,7 @@ fn repeated(known: &Booking, request: &BookingRequest) -> BookOutcome {
 
 /// The booking that overlaps `start..end`. Those in the schedule do not overlap each other, so of all that start
 /// before `end` only the last can reach behind `start`.
-fn overlap(gpu: &Gpu, start: u64, end: u64) -> Option<&str> {
+pub(super) fn overlap(gpu: &Gpu, start: u64, end: u64) -> Option<&str> {
     let (_, (other_end, id)) = gpu.schedule.range(..end).next_back()?;
     (*other_end > start).then_some(id)
 }

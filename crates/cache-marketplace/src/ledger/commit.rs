@@ -10,7 +10,7 @@ use crate::touches::{GPUS_LISTED_MAX, Touch, row, stats_cells};
 use crate::{HistoricalPoint, Market, MarketEvent, MicroUsd, Permille, Subject};
 
 /// Points of history per market: a day of minutes.
-const HISTORY_POINTS_MAX: usize = 1_440;
+pub const HISTORY_POINTS_MAX: usize = 1_440;
 const MINUTE_MS: u64 = 60_000;
 
 /// What a change has touched so far.

@@ -180,7 +180,7 @@ impl Ledger for MemoryLedger {
     }
 
     async fn pass_time(&self, now: u64) -> Result<Vec<Committed>, LedgerError> {
-        Ok(self.at(now, State::pass_time))
+        Ok(self.at(now, |state| state.pass_time(state.now)))
     }
 
     async fn booking(&self, booking_id: &str) -> Result<Versioned<Option<BookingInfo>>, LedgerError> {

@@ -25,9 +25,11 @@ pub(super) fn has_left(created: u64, now: u64) -> bool {
 
 /// When something last changed: by which commit, and at what time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) struct Stamp {
-    pub(super) version: Version,
-    pub(super) at: u64,
+pub struct Stamp {
+    /// The number of the commit.
+    pub version: Version,
+    /// Its time, in milliseconds since the Unix epoch.
+    pub at: u64,
 }
 
 pub(super) struct State {

@@ -4,6 +4,7 @@
 
 mod bookings;
 mod cached_reads;
+mod contract;
 mod offers;
 mod random_operations;
 mod real_feed;

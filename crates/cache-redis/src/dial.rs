@@ -11,8 +11,8 @@ use std::time::Duration;
 use bb8_redis::redis::aio::MultiplexedConnection;
 use bb8_redis::redis::io::tcp::socket2::{SockRef, TcpKeepalive};
 use bb8_redis::redis::{
-    AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, Value,
-    cmd, pipe,
+    AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo,
+    RedisError, Value, cmd, pipe,
 };
 use cache_events::Partition;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -26,6 +26,7 @@ use crate::link::Link;
 use crate::scripts::{Script, Scripts};
 use crate::sentinels::Sentinels;
 use crate::slots::Slots;
+use crate::tap::{HintSink, Tap};
 use crate::tls::Tls;
 use crate::topology::{Endpoint, SentinelConfig, Topology};
 use crate::{placement, reply};
@@ -37,6 +38,27 @@ const PEER_SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// Receives what the server pushes. Must not block.
 pub(crate) type PushSink = Arc<dyn Fn(PushInfo) + Send + Sync>;
+
+/// Who gets what the server pushes.
+pub(crate) struct Pushed {
+    /// The payloads of messages; if `None`, they go to `told` like all else.
+    pub(crate) hints: Option<HintSink>,
+    pub(crate) told: PushSink,
+}
+
+impl Pushed {
+    fn hear(&self, info: PushInfo) {
+        match (&info.kind, &self.hints) {
+            // Where the tap left it to the client.
+            (PushKind::Message | PushKind::SMessage, Some(sink)) => {
+                if let Some(Value::BulkString(payload)) = info.data.into_iter().nth(1) {
+                    sink(payload.into());
+                }
+            }
+            _ => (self.told)(info),
+        }
+    }
+}
 
 /// All that is needed to open connections of one deployment, and what they found out.
 pub(crate) struct Dialer {
@@ -138,14 +160,14 @@ impl Dialer {
 
     /// Opens a connection that is ready for use: the deployment is ours and the epochs are known (in a Cluster after
     /// [`greet`](Self::greet)).
-    pub(crate) async fn dial(&self, target: &Target, push: Option<PushSink>) -> Result<Link, Fault> {
+    pub(crate) async fn dial(&self, target: &Target, pushed: Option<Pushed>) -> Result<Link, Fault> {
         let peer = match (target, &self.sentinels) {
             (Target::Node(endpoint), _) => endpoint.clone(),
             (Target::Master(master), Some(sentinels)) => sentinels.resolve(self, *master).await?,
             (Target::Master(_), None) => return Err(Fault::NotDone("there is no Sentinel".into())),
         };
         let opened = self.limited(&peer, async {
-            let link = self.connect(&peer, push).await?;
+            let link = self.connect(&peer, pushed).await?;
             self.load_scripts(&link).await?;
             let partitions = self.partitions_of(target);
             if !partitions.is_empty() {
@@ -180,11 +202,11 @@ impl Dialer {
         &self,
         peer: &Endpoint,
         sentinel: &SentinelConfig,
-        push: Option<PushSink>,
+        pushed: Option<Pushed>,
     ) -> Result<Link, Fault> {
         let login =
             Login { db: 0, username: sentinel.username.as_deref(), password: sentinel.password.as_ref() };
-        self.limited(peer, self.connect_as(peer, login, push)).await
+        self.limited(peer, self.connect_as(peer, login, pushed)).await
     }
 
     async fn limited(
@@ -199,21 +221,21 @@ impl Dialer {
         opened.map_err(|fault| fault.while_doing(&format!("connecting to Redis at {peer}")))
     }
 
-    async fn connect(&self, peer: &Endpoint, push: Option<PushSink>) -> Result<Link, Fault> {
+    async fn connect(&self, peer: &Endpoint, pushed: Option<Pushed>) -> Result<Link, Fault> {
         let config = &self.config;
         let login = Login {
             db: i64::from(config.db),
             username: config.username.as_deref(),
             password: config.password.as_ref(),
         };
-        self.connect_as(peer, login, push).await
+        self.connect_as(peer, login, pushed).await
     }
 
     async fn connect_as(
         &self,
         peer: &Endpoint,
         login: Login<'_>,
-        push: Option<PushSink>,
+        pushed: Option<Pushed>,
     ) -> Result<Link, Fault> {
         let unreachable = |error: std::io::Error| Fault::NotDone(error.to_string());
         let tcp = TcpStream::connect((peer.host.as_str(), peer.port)).await.map_err(unreachable)?;
@@ -224,12 +246,12 @@ impl Dialer {
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(PEER_SILENCE_MAX)).map_err(unreachable)?;
         match &self.tls {
-            None => self.login(peer, tcp, login, push).await,
+            None => self.login(peer, tcp, login, pushed).await,
             Some(tls) => {
                 let name = tls.name(&peer.host).map_err(|error| Fault::NotDone(error.to_string()))?;
                 let stream = tls.connector.connect(name, tcp).await;
                 let stream = stream.map_err(|error| Fault::NotDone(format!("TLS: {error}")))?;
-                self.login(peer, stream, login, push).await
+                self.login(peer, stream, login, pushed).await
             }
         }
     }
@@ -239,7 +261,7 @@ impl Dialer {
         peer: &Endpoint,
         stream: S,
         login: Login<'_>,
-        push: Option<PushSink>,
+        pushed: Option<Pushed>,
     ) -> Result<Link, Fault>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -256,13 +278,16 @@ impl Dialer {
             .set_response_timeout(None)
             .set_connection_timeout(None)
             .set_pipeline_buffer_size(WRITE_QUEUE);
-        if let Some(push) = push {
+        let mut sink = None;
+        if let Some(pushed) = pushed {
+            sink = pushed.hints.clone();
             info = info.set_protocol(ProtocolVersion::RESP3);
             settings = settings.set_push_sender(move |info: PushInfo| {
-                push(info);
+                pushed.hear(info);
                 Ok::<(), std::convert::Infallible>(())
             });
         }
+        let stream = Tap::new(stream, sink);
         let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, settings)
             .await
             .map_err(|error| hide(Fault::of_connecting(&error), login.password))?;

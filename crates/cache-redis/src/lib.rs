@@ -76,6 +76,7 @@ mod store;
 mod subscription;
 mod sweep;
 mod tags;
+mod tap;
 mod tls;
 mod topology;
 mod transport;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bb8_redis::redis::{self, PushInfo, PushKind, Value};
+use bb8_redis::redis::{self, PushInfo, PushKind};
 use bytes::Bytes;
 use cache_bus::{Hint, HintStream};
 use cache_events::Partition;
@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::dial::{Dialer, Target};
+use crate::dial::{Dialer, Pushed, Target};
 use crate::fault::Fault;
 use crate::link::Link;
 use crate::subscription;
@@ -79,6 +79,11 @@ impl Left {
 }
 
 impl Listening {
+    fn hint(bytes: &Bytes) -> Hint {
+        // The mark of partitions that are heard again.
+        if bytes.is_empty() { Hint::Overflow } else { subscription::hint(bytes) }
+    }
+
     fn begin(dialer: &Arc<Dialer>) -> Opening {
         let (push, hints) = mpsc::channel(dialer.config.hints_max);
         let overflowed = Arc::new(AtomicBool::new(false));
@@ -108,14 +113,22 @@ impl HintStream for Listening {
             return Hint::Overflow;
         }
         match self.hints.recv().await {
-            // The mark of partitions that are heard again.
-            Some(bytes) if bytes.is_empty() => Hint::Overflow,
-            Some(bytes) => subscription::hint(&bytes),
+            Some(bytes) => Self::hint(&bytes),
             None => {
                 self.closed = true;
                 Hint::Closed("no master can be heard".to_owned())
             }
         }
+    }
+
+    fn ready(&mut self) -> Option<Hint> {
+        if self.closed {
+            return None;
+        }
+        if self.overflowed.swap(false, Ordering::AcqRel) {
+            return Some(Hint::Overflow);
+        }
+        self.hints.try_recv().ok().map(|bytes| Self::hint(&bytes))
     }
 }
 
@@ -276,14 +289,13 @@ async fn open(
 ) -> Result<Ear, Fault> {
     let over = Arc::new(AtomicBool::new(false));
     let (ends, told) = (over.clone(), end.clone());
-    // Called by the task that reads the socket: never waits.
-    let sink = move |info: PushInfo| match info.kind {
-        PushKind::Message | PushKind::SMessage => {
-            let Some(Value::BulkString(payload)) = info.data.into_iter().nth(1) else { return };
-            if let Err(mpsc::error::TrySendError::Full(_)) = push.try_send(payload.into()) {
-                dropped.store(true, Ordering::Release);
-            }
+    // Both are called by the task that reads the socket: they never wait.
+    let sink = move |payload: Bytes| {
+        if let Err(mpsc::error::TrySendError::Full(_)) = push.try_send(payload) {
+            dropped.store(true, Ordering::Release);
         }
+    };
+    let gone = move |info: PushInfo| match info.kind {
         // The node has lost a slot. The client takes this for the answer to whatever it asked last, so nothing that is
         // asked on this connection can be trusted from here on.
         PushKind::SUnsubscribe | PushKind::Unsubscribe | PushKind::Disconnection => {
@@ -292,7 +304,8 @@ async fn open(
         }
         _ => {}
     };
-    let link = dialer.dial(target, Some(Arc::new(sink))).await?;
+    let pushed = Pushed { hints: Some(Arc::new(sink)), told: Arc::new(gone) };
+    let link = dialer.dial(target, Some(pushed)).await?;
     let in_cluster = dialer.slots.is_some();
     let subscribing = async {
         let channel = |partition: &Partition| dialer.layout.part(*partition).channel.as_str();

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::dial::Dialer;
+use crate::dial::{Dialer, Pushed};
 use crate::fault::Fault;
 use crate::link::{Link, WeakLink};
 use crate::reply;
@@ -131,7 +131,9 @@ async fn hear(dialer: &Dialer, sentinels: &Sentinels, sentinel: &Endpoint) -> Re
             let _ = push.try_send(info.data.get(1).and_then(reply::text).unwrap_or_default().to_owned());
         }
     };
-    let link = dialer.dial_sentinel(sentinel, &sentinels.config, Some(Arc::new(sink))).await?;
+    let link = dialer
+        .dial_sentinel(sentinel, &sentinels.config, Some(Pushed { hints: None, told: Arc::new(sink) }))
+        .await?;
     let gone = |error: &redis::RedisError| Fault::of_connecting(error);
     let subscribed = timeout(ANSWER_MAX, link.connection().subscribe(SWITCHES)).await;
     subscribed.map_err(|_| Fault::NotDone("no answer".into()))?.map_err(|error| gone(&error))?;

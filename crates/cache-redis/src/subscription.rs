@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bb8_redis::redis::{self, PushInfo, PushKind, Value};
+use bb8_redis::redis::{self, PushInfo, PushKind};
 use bytes::Bytes;
 use cache_bus::{Hint, HintStream};
 use cache_events::{Partition, wire};
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::dial::{Dialer, Target};
+use crate::dial::{Dialer, Pushed, Target};
 use crate::fault::Fault;
 use crate::link::Link;
 
@@ -38,22 +38,21 @@ impl Subscription {
         let (end, ended) = mpsc::channel(1);
         let overflowed = Arc::new(AtomicBool::new(false));
         let (dropped, pushed_end) = (overflowed.clone(), end.clone());
-        // Called by the task that reads the socket: never waits.
-        let sink = move |info: PushInfo| match info.kind {
-            PushKind::Message | PushKind::SMessage => {
-                let Some(Value::BulkString(payload)) = info.data.into_iter().nth(1) else { return };
-                if let Err(mpsc::error::TrySendError::Full(_)) = push.try_send(payload.into()) {
-                    dropped.store(true, Ordering::Release);
-                }
+        // Both are called by the task that reads the socket: they never wait.
+        let sink = move |payload: Bytes| {
+            if let Err(mpsc::error::TrySendError::Full(_)) = push.try_send(payload) {
+                dropped.store(true, Ordering::Release);
             }
-            PushKind::Disconnection => {
+        };
+        let told = move |info: PushInfo| {
+            if info.kind == PushKind::Disconnection {
                 // One reason is enough.
                 let _ = pushed_end.try_send("the connection was closed".to_owned());
             }
-            _ => {}
         };
         let server = Target::Node(dialer.config.endpoint());
-        let link = dialer.dial(&server, Some(Arc::new(sink))).await?;
+        let pushed = Pushed { hints: Some(Arc::new(sink)), told: Arc::new(told) };
+        let link = dialer.dial(&server, Some(pushed)).await?;
         let channels: Vec<String> = (0..dialer.layout.partitions())
             .map(|p| dialer.layout.part(Partition(p)).channel.clone())
             .collect();
@@ -106,6 +105,16 @@ impl HintStream for Subscription {
                 Hint::Closed(reason.unwrap_or_else(|| "the connection was closed".to_owned()))
             }
         }
+    }
+
+    fn ready(&mut self) -> Option<Hint> {
+        if self.closed {
+            return None;
+        }
+        if self.overflowed.swap(false, Ordering::AcqRel) {
+            return Some(Hint::Overflow);
+        }
+        self.hints.try_recv().ok().map(|bytes| hint(&bytes))
     }
 }
 

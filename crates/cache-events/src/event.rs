@@ -27,6 +27,11 @@ impl EventKind {
         Self(Cow::Owned(name.into()))
     }
 
+    /// A kind that came over the wire. The one that every node knows takes no memory.
+    pub(crate) fn read(name: &str) -> Self {
+        if name == Self::MANUAL_INVALIDATION.as_str() { Self::MANUAL_INVALIDATION } else { Self::new(name) }
+    }
+
     /// The name of the kind.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -11,6 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use serde::{Deserialize, Serialize};
 
 use crate::hash::hash64;
+use crate::names::FromText;
 use crate::{NameError, Namespace, Partition};
 
 /// Longest canonical text of a key, in bytes.
@@ -27,6 +28,12 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b':')
     .remove(b'@')
     .remove(b',');
+
+/// Whether a field is its own canonical text.
+fn is_plain(field: &str) -> bool {
+    let stays = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~:@,".contains(&byte);
+    field.bytes().all(stays)
+}
 
 /// The key of one cached value. Cheap to clone; both hashes are computed once, when it is built.
 #[derive(Clone)]
@@ -75,6 +82,12 @@ impl Key {
         let namespace = Namespace::new(fields.next().unwrap_or_default())?;
         let resource = fields.next().ok_or_else(|| wrong("needs namespace/resource/parameters"))?;
         let params = fields.next().ok_or_else(|| wrong("needs namespace/resource/parameters"))?;
+        if params.is_empty() && text.len() <= KEY_BYTES_MAX && !resource.is_empty() && is_plain(resource) {
+            // Nearly all keys of events: each byte stands for itself, so this is the one way to spell it.
+            let (hash, params) = (resource_hash(&namespace, resource), Box::default());
+            let resource = resource.into();
+            return Ok(Self(Arc::new(Inner { hash, resource_hash: hash, params, namespace, resource })));
+        }
         let decode = |field: &str| {
             percent_decode_str(field)
                 .decode_utf8()
@@ -177,7 +190,7 @@ impl Serialize for Key {
 
 impl<'de> Deserialize<'de> for Key {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+        deserializer.deserialize_str(FromText(Self::parse, "the text of a key"))
     }
 }
 

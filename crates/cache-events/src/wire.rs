@@ -64,21 +64,25 @@ pub enum WireError {
     },
 }
 
-/// The fields in the order in which they lie on the wire. JSON data travels as text, since bincode is not
-/// self-describing.
+/// The fields in the order in which they lie on the wire: those of an event that is written, borrowed, and those of one
+/// that is read. JSON data travels as text, since bincode is not self-describing.
 #[derive(Serialize, Deserialize)]
-struct Body {
-    kind: String,
+struct Body<Text, Data, Node, Namespaces, Scopes> {
+    kind: Text,
     event_id: [u8; 16],
-    origin: NodeId,
+    origin: Node,
     timestamp: u64,
-    reason: Option<String>,
-    resource: String,
-    namespaces: Vec<Namespace>,
-    scopes: Vec<Scope>,
-    data: Option<String>,
+    reason: Option<Text>,
+    resource: Text,
+    namespaces: Namespaces,
+    scopes: Scopes,
+    data: Option<Data>,
     announce: bool,
 }
+
+/// Every node reads every event: its texts are copied only to where they stay.
+type Read<'a> = Body<&'a str, &'a str, NodeId, Vec<Namespace>, Vec<Scope>>;
+type Written<'a> = Body<&'a str, String, &'a NodeId, &'a [Namespace], &'a [Scope]>;
 
 /// What a decoder may claim. bincode counts what a field takes in memory, not on the wire: the length of a text is
 /// one byte there and eight here, so a full envelope of short texts claims up to nine times its size.
@@ -111,15 +115,15 @@ pub fn encode(event: &CacheEvent) -> Result<Vec<u8>, WireError> {
         let (size, max) = (DATA_DEPTH_MAX + 1, DATA_DEPTH_MAX);
         return Err(WireError::TooLarge { unit: "levels of data", size, max });
     }
-    let body = Body {
-        kind: event.event_type.as_str().to_owned(),
+    let body = Written {
+        kind: event.event_type.as_str(),
         event_id: *event.event_id.as_uuid().as_bytes(),
-        origin: event.source_node.clone(),
+        origin: &event.source_node,
         timestamp: event.timestamp,
-        reason: event.reason.clone(),
-        resource: event.resource_id.clone(),
-        namespaces: event.affected_namespaces.clone(),
-        scopes: event.scopes.clone(),
+        reason: event.reason.as_deref(),
+        resource: &event.resource_id,
+        namespaces: &event.affected_namespaces,
+        scopes: &event.scopes,
         data: event.data.as_ref().map(ToString::to_string),
         announce: event.announce,
     };
@@ -149,7 +153,7 @@ pub fn decode(bytes: &[u8]) -> Result<CacheEvent, WireError> {
     if header[1] != VERSION || header[2] != 0 {
         return Err(WireError::Unsupported { version: header[1], flags: header[2] });
     }
-    let (decoded, used): (Body, usize) = bincode::serde::decode_from_slice(body, config())
+    let (decoded, used): (Read<'_>, usize) = bincode::serde::borrow_decode_from_slice(body, config())
         .map_err(|error| WireError::Corrupt(error.to_string()))?;
     if used != body.len() {
         return Err(corrupt("bytes left over behind the body"));
@@ -159,19 +163,19 @@ pub fn decode(bytes: &[u8]) -> Result<CacheEvent, WireError> {
         return Err(WireError::TooLarge { unit: "scopes", size, max });
     }
     let data = match decoded.data {
-        Some(text) => Some(serde_json::from_str(&text).map_err(|_| corrupt("its data is not JSON"))?),
+        Some(text) => Some(serde_json::from_str(text).map_err(|_| corrupt("its data is not JSON"))?),
         None => None,
     };
     Ok(CacheEvent {
-        event_type: EventKind::new(decoded.kind),
-        resource_id: decoded.resource,
+        event_type: EventKind::read(decoded.kind),
+        resource_id: decoded.resource.to_owned(),
         data,
         timestamp: decoded.timestamp,
         source_node: decoded.origin,
         event_id: EventId::from_bytes(decoded.event_id),
         affected_namespaces: decoded.namespaces,
         scopes: decoded.scopes,
-        reason: decoded.reason,
+        reason: decoded.reason.map(str::to_owned),
         announce: decoded.announce,
     })
 }

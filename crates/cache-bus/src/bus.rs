@@ -212,6 +212,8 @@ impl Shared {
             match action {
                 Action::Sync(order) => heart.orders.push(order),
                 Action::Publish { partition, standing } => {
+                    let told = || self.receiver.stands(partition, standing.position);
+                    self.guarded(&mut heart.protocol, now, partition, told);
                     self.view.publish(partition, &standing);
                     moved = true;
                 }

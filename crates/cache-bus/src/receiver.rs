@@ -33,6 +33,11 @@ pub trait Receiver: Send + Sync + 'static {
         self.apply(partition, position, event, first);
     }
 
+    /// Everything up to here was applied, or flushed past: what was applied ahead of its predecessors has them now.
+    fn stands(&self, partition: Partition, position: Position) {
+        let _ = (partition, position);
+    }
+
     /// How an event is treated while hints come faster than they are applied. Asked only then, without the lock of the bus
     /// and in any order.
     fn turn(&self, event: &CacheEvent) -> Turn {

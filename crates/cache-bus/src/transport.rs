@@ -1,5 +1,9 @@
 //! The port to what carries invalidations between nodes.
 
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use cache_events::{NodeId, Partition, Position};
@@ -36,6 +40,17 @@ pub trait Transport: Send + Sync + 'static {
 pub trait HintStream: Send {
     /// The next thing that the subscription says. Cancel safe. After [`Hint::Closed`] it says nothing more.
     async fn next(&mut self) -> Hint;
+
+    /// What [`next`](Self::next) would say at once, if anything: never waits. Each hint is followed by this question, so
+    /// a stream that has a shorter way to the answer should go it.
+    fn ready(&mut self) -> Option<Hint> {
+        // Or a stream would seem to have nothing when the task has had its share; who calls this gives way by itself.
+        let next = tokio::task::unconstrained(self.next());
+        match pin!(next).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(hint) => Some(hint),
+            Poll::Pending => None,
+        }
+    }
 }
 
 /// What a subscription says.

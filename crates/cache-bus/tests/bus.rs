@@ -13,9 +13,7 @@ use cache_bus::{
     Bus, BusConfig, FlushCause, GroupStamp, Hint, HintStream, LogEntry, Missed, Receiver, State, SyncAnswer,
     Transport, TransportError,
 };
-use cache_events::{
-    CacheEvent, Clock, EventId, EventKind, Namespace, NodeId, Partition, Position, Scope, wire,
-};
+use cache_events::{CacheEvent, Clock, Namespace, NodeId, Partition, Position, Scope, wire};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -92,18 +90,7 @@ impl Server {
     fn append(&self, heard: bool) -> Position {
         let mut log = self.state.lock();
         log.head = log.head.next();
-        let event = CacheEvent {
-            event_type: EventKind::MANUAL_INVALIDATION,
-            resource_id: "r".into(),
-            data: None,
-            timestamp: 0,
-            source_node: NodeId::new("other").unwrap(),
-            event_id: EventId::from_bytes([0; 16]),
-            affected_namespaces: Vec::new(),
-            scopes: vec![Scope::Namespace(Namespace::new("things").unwrap())],
-            reason: None,
-            announce: true,
-        };
+        let event = cache_testkit::event(vec![Scope::Namespace(Namespace::new("things").unwrap())]);
         let payload = Bytes::from(wire::encode(&event).unwrap());
         log.entries.push(payload.clone());
         if heard {

@@ -1,28 +1,15 @@
 //! What hints bring beside their events is handed out only while nothing later was applied.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use bytes::Bytes;
 use cache_bus::{Action, Answer, BusConfig, Cargo, Missing, Protocol, Told};
 use cache_events::wire::{self, CargoKind};
-use cache_events::{CacheEvent, EventId, EventKind, NodeId, Partition, Position};
+use cache_events::{CacheEvent, Partition, Position};
 
 const P: Partition = Partition(0);
 const NOW: u64 = 1_000;
 
 fn event() -> CacheEvent {
-    CacheEvent {
-        event_type: EventKind::MANUAL_INVALIDATION,
-        resource_id: "r".into(),
-        data: None,
-        timestamp: 0,
-        source_node: NodeId::new("other").unwrap(),
-        event_id: EventId::from_bytes([0; 16]),
-        affected_namespaces: Vec::new(),
-        scopes: Vec::new(),
-        reason: None,
-        announce: true,
-    }
+    cache_testkit::event(Vec::new())
 }
 
 fn cargo() -> Cargo {

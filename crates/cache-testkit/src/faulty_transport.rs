@@ -18,6 +18,7 @@ pub struct FaultyTransport {
 
 struct Faults {
     lose_hints: AtomicBool,
+    lost: AtomicU64,
     empty_hints: AtomicBool,
     claim_head: AtomicBool,
     /// Of 256 hints: so many are lost, repeated later, or delivered after their successor.
@@ -42,6 +43,7 @@ impl FaultyTransport {
     pub fn new(inner: Arc<dyn Transport>, seed: u64) -> Self {
         let faults = Faults {
             lose_hints: false.into(),
+            lost: AtomicU64::new(0),
             empty_hints: false.into(),
             claim_head: false.into(),
             disorder: AtomicU64::new(0),
@@ -59,6 +61,11 @@ impl FaultyTransport {
     /// Loses all hints, silently; syncs go through.
     pub fn lose_hints(&self, lose: bool) {
         self.faults.lose_hints.store(lose, Ordering::SeqCst);
+    }
+
+    /// How many were lost so.
+    pub fn lost(&self) -> u64 {
+        self.faults.lost.load(Ordering::SeqCst)
     }
 
     /// A lie: hints come with their positions and do not say what they invalidate. The log is true.
@@ -175,6 +182,7 @@ impl HintStream for FaultyStream {
                 *payload = wire::encode(&event).expect("it was longer before").into();
             }
             if self.faults.lose_hints.load(Ordering::SeqCst) {
+                self.faults.lost.fetch_add(1, Ordering::SeqCst);
                 continue;
             }
             let (fate, of_256) = (self.faults.draw(), self.faults.disorder.load(Ordering::SeqCst));

@@ -6,8 +6,10 @@
 //! - [`FaultProxy`]: a TCP proxy that passes, swallows, delays, stalls, resets or leads elsewhere.
 //! - [`ManualClock`]: time that moves when the test says so. [`JumpingClock`]: real time that jumps when the test says so.
 //! - [`pause`], [`resume`]: a child process stands still and goes on.
+//! - [`event`]: an event that invalidates something.
 //! - [`FaultyTransport`], [`FaultyStore`]: decorators that lose, repeat, reorder, hold back and refuse.
 
+mod event;
 mod fault_proxy;
 mod faulty_store;
 mod faulty_transport;
@@ -22,6 +24,7 @@ mod redis_server;
 mod resp;
 mod wait;
 
+pub use event::event;
 pub use fault_proxy::{Fault, FaultProxy};
 pub use faulty_store::FaultyStore;
 pub use faulty_transport::FaultyTransport;

@@ -98,7 +98,7 @@ async fn drain(shared: &Shared, mut stream: Box<dyn HintStream>) -> String {
                     }
                 }
                 if batch.len() < max {
-                    next = ready(&mut *stream).await;
+                    next = stream.ready();
                 }
             }
         } else {
@@ -111,7 +111,7 @@ async fn drain(shared: &Shared, mut stream: Box<dyn HintStream>) -> String {
                 if ended.is_some() {
                     break;
                 }
-                match ready(&mut *stream).await.map(Heard::of) {
+                match stream.ready().map(Heard::of) {
                     None => break,
                     Some(Err(why)) => ended = Some(why),
                     Some(Ok(Heard::Event(partition, position, told))) => {
@@ -170,15 +170,5 @@ impl Heard {
             Hint::Overflow => Ok(Self::Overflow),
             Hint::Closed(why) => Err(why),
         }
-    }
-}
-
-/// The next hint if there is one already.
-async fn ready(stream: &mut dyn HintStream) -> Option<Hint> {
-    tokio::select! {
-        biased;
-        // Or a stream would seem to have nothing when the task has had its share; who calls this gives way by itself.
-        hint = tokio::task::unconstrained(stream.next()) => Some(hint),
-        () = std::future::ready(()) => None,
     }
 }

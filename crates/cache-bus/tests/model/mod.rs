@@ -9,9 +9,7 @@ use std::time::Duration;
 use cache_bus::{
     Action, Answer, BusConfig, FlushCause, GroupStamp, Missing, Protocol, Standing, State, SyncOrder, Told,
 };
-use cache_events::{
-    CacheEvent, EventId, EventKind, Group, Key, Namespace, NodeId, Partition, Position, Scope, Tag,
-};
+use cache_events::{CacheEvent, Group, Key, Namespace, Partition, Position, Scope, Tag};
 
 pub(crate) const KEYS: usize = 6;
 const GROUPS: usize = 2;
@@ -44,18 +42,7 @@ fn event(says: Says) -> CacheEvent {
         Says::Key(key) => Scope::Key(Key::new(&namespace, key.to_string()).unwrap()),
         Says::Group(group) => Scope::Tag(Tag::new(format!("g{group}")).unwrap()),
     };
-    CacheEvent {
-        event_type: EventKind::MANUAL_INVALIDATION,
-        resource_id: "r".into(),
-        data: None,
-        timestamp: 0,
-        source_node: NodeId::new("other").unwrap(),
-        event_id: EventId::from_bytes([0; 16]),
-        affected_namespaces: vec![namespace],
-        scopes: vec![scope],
-        reason: None,
-        announce: true,
-    }
+    cache_testkit::event(vec![scope])
 }
 
 /// The system of record, L2 and the log, as one.

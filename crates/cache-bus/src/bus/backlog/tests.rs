@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cache_events::{CacheEvent, EventId, EventKind, Namespace, NodeId};
+use cache_events::{CacheEvent, Namespace};
 use proptest::prelude::*;
 
 use super::*;
@@ -16,18 +16,7 @@ fn key(number: u64) -> Key {
 }
 
 fn event(number: u64) -> CacheEvent {
-    CacheEvent {
-        event_type: EventKind::MANUAL_INVALIDATION,
-        resource_id: "r".into(),
-        data: None,
-        timestamp: 0,
-        source_node: NodeId::new("other").unwrap(),
-        event_id: EventId::from_bytes([0; 16]),
-        affected_namespaces: Vec::new(),
-        scopes: vec![Scope::Key(key(number))],
-        reason: None,
-        announce: true,
-    }
+    cache_testkit::event(vec![Scope::Key(key(number))])
 }
 
 fn at(seq: u64) -> Position {

@@ -73,6 +73,12 @@ async fn an_answer_of_a_replica_is_flagged_and_kept_nowhere() {
         });
         let found = found.await.expect("a replica answers");
         let expected = (namespace == "plain", Tier::L2);
+        let two = [reader.key("absent").expect("valid"), key.clone()];
+        let any = ReadOptions { freshness: Freshness::Any, ..ReadOptions::default() };
+        let many = reader.get_many_with(&two, &any).await.expect("readable");
+        let seen: Vec<_> =
+            many.iter().map(|answer| answer.as_ref().map(|answer| (answer.stale, holds(&many[1])))).collect();
+        assert_eq!(seen, [None, Some((namespace == "plain", Some(1)))], "many of {namespace}");
         assert_eq!(found.as_ref().map(|answer| (answer.stale, answer.tier)), Some(expected), "{namespace}");
         assert_eq!(
             (holds(&found), found.is_some_and(|answer| answer.lag_ms == u64::MAX)),

@@ -10,6 +10,8 @@
 
 mod history;
 mod round;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 use std::collections::{HashMap, VecDeque};

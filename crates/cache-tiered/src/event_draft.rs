@@ -1,5 +1,7 @@
 //! What a caller says about an event; the cache adds who, when and which.
 
+use std::time::Duration;
+
 use cache_events::{EventKind, Namespace, Scope};
 
 use crate::acknowledge::Acknowledge;
@@ -21,6 +23,8 @@ pub struct EventDraft {
     pub announce: bool,
     /// When its invalidation counts as acknowledged.
     pub acknowledge: Acknowledge,
+    /// For how long nothing that is loaded for its keys is kept.
+    pub hold: Duration,
 }
 
 impl EventDraft {
@@ -28,7 +32,16 @@ impl EventDraft {
     pub fn new(kind: EventKind, resource_id: impl Into<String>) -> Self {
         let resource_id = resource_id.into();
         let acknowledge = Acknowledge::Master;
-        Self { kind, resource_id, data: None, scopes: Vec::new(), reason: None, announce: true, acknowledge }
+        Self {
+            kind,
+            resource_id,
+            data: None,
+            scopes: Vec::new(),
+            reason: None,
+            announce: true,
+            acknowledge,
+            hold: Duration::ZERO,
+        }
     }
 
     /// Adds an entry, or entries, that the event invalidates.
@@ -63,6 +76,19 @@ impl EventDraft {
     #[must_use]
     pub fn acknowledge(mut self, level: Acknowledge) -> Self {
         self.acknowledge = level;
+        self
+    }
+
+    /// For a source whose replicas lag: until so long after the acknowledgement, what anybody loads for the keys that the
+    /// event touches goes to those who asked and into no tier, since it may be the value from before. With a hold at least as
+    /// long as the lag the staleness bound holds as if the source did not lag; a put of the value ends nothing, but is kept.
+    ///
+    /// For keys alone: of a resource, a tag or a pattern nobody knows which keys it covers, so an event that has such a scope
+    /// beside a hold is refused ([`WriteError::Refused`](crate::WriteError::Refused)). A node that cannot reach L2 keeps what
+    /// it loads, for as long as it trusts that.
+    #[must_use]
+    pub fn hold(mut self, hold: Duration) -> Self {
+        self.hold = hold;
         self
     }
 

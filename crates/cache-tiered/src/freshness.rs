@@ -164,8 +164,13 @@ impl<V: Cacheable> Space<V> {
     }
 
     /// Sees to it that what this node knows is as fresh as a read asks for that began at `asked`; says whether it is.
-    async fn proven_enough(&self, core: &Core, key: &Key, wish: &Freshness, asked: u64) -> bool {
-        let partition = self.partition(key);
+    pub(crate) async fn proven_enough(
+        &self,
+        core: &Core,
+        partition: Partition,
+        wish: &Freshness,
+        asked: u64,
+    ) -> bool {
         match wish {
             Freshness::Bounded | Freshness::Any => true,
             _ if mutated!("wish_unproven") => true,
@@ -211,7 +216,7 @@ impl<V: Cacheable> Space<V> {
         asked: u64,
     ) -> Option<Answer<V>> {
         let wish = &options.freshness;
-        if !self.proven_enough(core, key, wish, asked).await {
+        if !self.proven_enough(core, self.partition(key), wish, asked).await {
             return None;
         }
         // What was not trusted may be now.
@@ -239,7 +244,7 @@ impl<V: Cacheable> Space<V> {
         if options.freshness == Freshness::Bounded {
             return Err(true);
         }
-        if !self.proven_enough(core, key, &options.freshness, asked).await {
+        if !self.proven_enough(core, self.partition(key), &options.freshness, asked).await {
             return Err(false);
         }
         if let Some(answer) = self.resident_since(core, key, options, Some(asked)) {

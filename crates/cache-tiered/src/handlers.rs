@@ -1,20 +1,25 @@
 //! Handlers of events: called once for each event of another node, in a task of their own.
 //!
-//! Delivery is at least once, made once in practice by remembering the last 10,000 event ids. After a gap, or when the
-//! queue was full, handlers get one [`Notice::Missed`] instead of a replay.
+//! Delivery is at least once, made once in practice by remembering the last 10,000 event ids, and in the order of each
+//! partition's log: an event that comes ahead of others (their hints were lost) is applied to L1 at once and waits here
+//! until the log has told what lies before it. After a gap, or when the queue was full, handlers get one
+//! [`Notice::Missed`] instead of a replay.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use cache_events::{EventId, EventKind, Partition, Sequenced};
+use cache_events::{CacheEvent, EventId, EventKind, Partition, Position, Sequenced};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use tokio::sync::mpsc;
 
 /// Event ids remembered for the recognition of duplicates.
 const REMEMBERED_MAX: usize = 10_000;
+
+/// Events that wait for those before them, over all partitions; beyond, handlers are told that they have missed some.
+const WAITING_MAX: usize = 10_000;
 
 /// What a handler is told.
 #[derive(Debug, Clone)]
@@ -33,6 +38,8 @@ pub type EventHandler = Arc<dyn Fn(&Notice) + Send + Sync>;
 pub(crate) struct Handlers {
     by_kind: HashMap<EventKind, Vec<EventHandler>>,
     queue: mpsc::Sender<Notice>,
+    /// Applied, and not yet reached by the cursor.
+    waiting: Mutex<BTreeMap<(Partition, Position), Arc<Sequenced>>>,
     /// The queue was full: say `Missed` as soon as there is room.
     overflowed: AtomicBool,
     remembered: Mutex<Remembered>,
@@ -70,6 +77,7 @@ impl Handlers {
         let handlers = Self {
             by_kind,
             queue,
+            waiting: Mutex::default(),
             overflowed: AtomicBool::new(false),
             remembered: Mutex::default(),
             panics: AtomicU64::new(0),
@@ -82,18 +90,43 @@ impl Handlers {
         self.by_kind.contains_key(kind)
     }
 
-    /// Offers an event of another node. Never blocks.
-    pub(crate) fn offer(&self, event: &Sequenced) {
-        if !event.event.announce || !self.by_kind.contains_key(&event.event.event_type) {
+    /// Takes an event of another node that was applied; handlers hear of it when this node [stands](Self::stands) there.
+    pub(crate) fn offer(&self, partition: Partition, position: Position, event: &CacheEvent) {
+        if !event.announce || !self.listen_to(&event.event_type) {
             return;
         }
+        let event = Arc::new(Sequenced { partition, position, event: event.clone() });
+        let mut waiting = self.waiting.lock();
+        if waiting.len() >= WAITING_MAX {
+            let given_up = std::mem::take(&mut *waiting);
+            let partitions: BTreeSet<Partition> =
+                given_up.into_keys().map(|(partition, _)| partition).collect();
+            partitions.into_iter().for_each(|partition| self.missed(partition));
+        }
+        waiting.insert((partition, position), event);
+    }
+
+    /// Everything up to here was applied: handlers are told of what waited for that. Never blocks.
+    pub(crate) fn stands(&self, partition: Partition, at: Position) {
+        if self.by_kind.is_empty() {
+            return;
+        }
+        let mut waiting = self.waiting.lock();
+        while let Some((&place, _)) = waiting.range((partition, Position::ZERO)..=(partition, at)).next() {
+            if let Some(event) = waiting.remove(&place) {
+                self.tell(event);
+            }
+        }
+    }
+
+    fn tell(&self, event: Arc<Sequenced>) {
         if !self.remembered.lock().insert(event.event.event_id) {
             return;
         }
         if self.overflowed.load(Ordering::Relaxed) {
             self.missed(event.partition);
         }
-        if self.queue.try_send(Notice::Event(Arc::new(event.clone()))).is_err() {
+        if self.queue.try_send(Notice::Event(event)).is_err() {
             self.overflowed.store(true, Ordering::Relaxed);
         }
     }

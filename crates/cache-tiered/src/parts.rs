@@ -42,6 +42,13 @@ impl Part {
         Ok(Self { partition, event, payload, public: None, step })
     }
 
+    /// Nothing is to be filled for its keys for so long.
+    pub(crate) fn hold(&mut self, hold: Duration) {
+        if let Step::Drop(what) = &mut self.step {
+            what.hold = hold;
+        }
+    }
+
     /// Takes the step once.
     pub(crate) async fn attempt(&self, store: &dyn Store, at: Position) -> Result<Position, StoreError> {
         let append =

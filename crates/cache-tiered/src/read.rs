@@ -181,18 +181,25 @@ impl<V: Cacheable> Space<V> {
         key: &Key,
         options: &ReadOptions,
     ) -> Option<Answer<V>> {
+        self.read_replica(core, std::slice::from_ref(key), options).await.pop().flatten()
+    }
+
+    /// [`find_at_a_replica`](Self::find_at_a_replica) for keys of one partition, in one round trip; empty where replicas are
+    /// not for this read.
+    async fn read_replica(&self, core: &Core, keys: &[Key], options: &ReadOptions) -> Vec<Option<Answer<V>>> {
         let tiers = options.tiers.unwrap_or(self.settings.tiers);
-        if options.freshness != Freshness::Any || self.settings.critical || !tiers.l2() {
-            return None;
-        }
-        let partition = self.partition(key);
-        let answer = core.store.read_replica(partition, std::slice::from_ref(key)).await;
-        let item = answer.ok()??.items.pop()?;
+        let wanted = options.freshness == Freshness::Any && !self.settings.critical && tiers.l2();
+        let Some(first) = keys.first().filter(|_| wanted) else { return Vec::new() };
+        let partition = self.partition(first);
+        let Ok(Some(answer)) = core.store.read_replica(partition, keys).await else { return Vec::new() };
         let (live, now) = (core.view.epoch(partition), core.clock.now());
-        let found = self.judge(key, &item.record?, live, item.stamp, core.server_now(), now)?;
-        count(&self.counters.l2_hits);
-        count(&self.counters.stale_served);
-        Some(Answer { lag_ms: u64::MAX, stale: true, ..self.answer(core, 0, found) })
+        let judge = |(key, item): (&Key, cache_l2::ReadItem)| {
+            let found = self.judge(key, &item.record?, live, item.stamp, core.server_now(), now)?;
+            count(&self.counters.l2_hits);
+            count(&self.counters.stale_served);
+            Some(Answer { lag_ms: u64::MAX, stale: true, ..self.answer(core, 0, found) })
+        };
+        keys.iter().zip(answer.items).map(judge).collect()
     }
 
     /// One round trip for keys of one partition; what cannot be taken is `None`.
@@ -240,6 +247,7 @@ impl<V: Cacheable> Space<V> {
         keys: &[Key],
         options: &ReadOptions,
     ) -> Result<Vec<Option<Answer<V>>>, ReadError> {
+        let (asked_at, wish) = (core.clock.now(), &options.freshness);
         let mut answers = Vec::with_capacity(keys.len());
         let mut missing: Vec<Vec<usize>> = vec![Vec::new(); self.fence.partitions() as usize];
         for (index, key) in keys.iter().enumerate() {
@@ -252,7 +260,26 @@ impl<V: Cacheable> Space<V> {
         }
         let tiers = options.tiers.unwrap_or(self.settings.tiers);
         for partition in core.partitions() {
-            let asked = &missing[partition.index()];
+            let asked = &mut missing[partition.index()];
+            if asked.is_empty() {
+                continue;
+            }
+            if *wish != Freshness::Bounded {
+                if !self.proven_enough(core, partition, wish, asked_at).await {
+                    continue;
+                }
+                // What was not trusted may be now.
+                for &index in asked.iter() {
+                    answers[index] = self.resident_since(core, &keys[index], options, Some(asked_at));
+                }
+                asked.retain(|&index| answers[index].is_none());
+                let asked_keys: Vec<Key> = asked.iter().map(|&index| keys[index].clone()).collect();
+                let replica = self.read_replica(core, &asked_keys, options).await;
+                for (&index, answer) in asked.iter().zip(replica) {
+                    answers[index] = answer;
+                }
+                asked.retain(|&index| answers[index].is_none());
+            }
             if asked.is_empty() || !tiers.l2() || !self.l2_usable(core, partition) {
                 continue;
             }
@@ -269,7 +296,10 @@ impl<V: Cacheable> Space<V> {
                     let (key, at) = (&asked_keys[place], &addresses[place]);
                     self.insert(key, at, &found, &snapshots[place], options.idle, core.clock.now());
                 }
-                answers[asked[place]] = Some(self.answer(core, proven, found));
+                let mut answer = self.answer(core, proven, found);
+                if *wish == Freshness::Bounded || self.meets(&mut answer, wish, asked_at, core.clock.now()) {
+                    answers[asked[place]] = Some(answer);
+                }
             }
         }
         Ok(answers)

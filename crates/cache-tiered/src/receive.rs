@@ -5,9 +5,7 @@
 use std::sync::{Arc, OnceLock};
 
 use cache_bus::{Cargo, FlushCause, GroupStamp, Receiver, Turn};
-use cache_events::{
-    CacheEvent, EventId, Key, Namespace, NodeId, Partition, Pattern, Position, Scope, Sequenced,
-};
+use cache_events::{CacheEvent, EventId, Key, Namespace, NodeId, Partition, Pattern, Position, Scope};
 use cache_l1::{Fence, Origin};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -238,7 +236,7 @@ impl Receiver for Local {
                 observer.applied(partition, position, event);
             }
             if !own {
-                self.handlers.offer(&Sequenced { partition, position, event: event.clone() });
+                self.handlers.offer(partition, position, event);
             }
         }
     }
@@ -288,8 +286,14 @@ impl Receiver for Local {
         if let Some(observer) = &self.observer {
             observer.flushed(partition, epoch, cause);
         }
+        // Whatever came ahead of what is missing now.
+        self.handlers.stands(partition, Position::new(u64::MAX, u64::MAX));
         if cause != FlushCause::Joined {
             self.handlers.missed(partition);
         }
+    }
+
+    fn stands(&self, partition: Partition, position: Position) {
+        self.handlers.stands(partition, position);
     }
 }

@@ -210,10 +210,23 @@ impl<V: Cacheable> TypedCache<V> {
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Answer<V>>>, ReadError> {
+        self.get_many_with(keys, &ReadOptions::default()).await
+    }
+
+    /// [`get_many`](Self::get_many) with wishes, each key as [`get_with`](Self::get_with) would read it: to
+    /// [`Freshness::Any`] a replica answers all keys of its partition in one round trip.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn get_many_with(
+        &self,
+        keys: &[Key],
+        options: &ReadOptions,
+    ) -> Result<Vec<Option<Answer<V>>>, ReadError> {
         for key in keys {
             self.check(key)?;
         }
-        self.space.read_many(&self.core, keys, &ReadOptions::default()).await
+        self.space.read_many(&self.core, keys, options).await
     }
 
     /// Reads all tiers and, if none has the value, loads it: one load at a time for a key on this node, and by a load

@@ -45,12 +45,17 @@ impl Core {
 
     /// Publishes an event: local first, then one atomic step for each partition, then local once more.
     pub(crate) async fn publish(&self, draft: EventDraft) -> Result<Written, WriteError> {
-        let level = draft.acknowledge;
+        let (level, hold) = (draft.acknowledge, draft.hold);
+        if !hold.is_zero() && !draft.scopes.iter().all(|scope| matches!(scope, Scope::Key(_))) {
+            let message = "a hold is for keys: nobody knows which of them other scopes cover".to_owned();
+            return Err(WriteError::Refused(StoreError::Refused { message }));
+        }
         let event = self.event(draft);
         let public = self.public_json(&event);
         let mut parts = split(event, self.fence.partitions(), self.store.finds_patterns(), |namespace| {
             self.keep(namespace)
         })?;
+        parts.iter_mut().for_each(|part| part.hold(hold));
         if let Some(first) = parts.first_mut() {
             first.public = public;
         }

@@ -247,6 +247,38 @@ async fn a_record_that_outlived_its_invalidation_in_l2_is_found_and_named() {
 }
 
 #[tokio::test]
+async fn what_came_into_memory_after_its_invalidation_is_found_and_named() {
+    for broken in [true, false] {
+        let pair = Pair::start().await;
+        let key = pair.key();
+        pair.shared(&key).await;
+        if broken {
+            pair.store.stand_still();
+        }
+        pair.b.audit_now().await;
+        text(&pair.b).get(&key).await.expect("readable").expect("still right");
+        pair.b.audit_now().await;
+        let written = text(&pair.a).invalidate(&key, "changed").await.expect("acknowledged");
+        assert!(pair.b.reached(&written.token, SOON).await);
+        // Within the bound: what is read here may be old. What it leaves in memory must not.
+        pair.clock.advance(Duration::from_millis(5));
+        let read = text(&pair.b).get(&key).await.expect("readable");
+        assert_eq!((read.is_some(), text(&pair.b).resident(&key).is_some()), (broken, broken));
+        pair.pass(Duration::from_millis(2_500)).await;
+        let read = text(&pair.b).get(&key).await.expect("readable");
+        assert_eq!(read.map(|answer| answer.tier), broken.then_some(cache_tiered::Tier::L1));
+        pair.b.audit_now().await;
+        let (stats, found) = pair.found();
+        let (_, event) = written.token.positions().next().expect("one");
+        assert_eq!(
+            found.first().map(|found| found.cause),
+            broken.then_some(Cause::InsertedAfter { event }),
+            "{stats:?} {found:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_change_that_nobody_announced_is_told_and_is_no_violation() {
     let pair = Pair::start().await;
     let key = pair.key();

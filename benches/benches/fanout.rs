@@ -201,7 +201,10 @@ async fn main() -> anyhow::Result<()> {
     pin(std::process::id(), 0)?;
     println!("| other nodes | bare PUBLISH, to the last | invalidate → dropped by the last | ratio |");
     println!("|---|---|---|---|");
-    for receivers in [1, 16, 64] {
+    // Or as many as are named, to look closer.
+    let named: Vec<usize> = std::env::args().filter_map(|arg| arg.parse().ok()).collect();
+    let counts = if named.is_empty() { vec![1, 16, 64] } else { named };
+    for receivers in counts {
         compare(receivers).await?;
     }
     Ok(())

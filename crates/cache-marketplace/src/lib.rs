@@ -10,6 +10,7 @@
 //! as an argument.
 
 pub mod audit;
+mod audited;
 mod book_deltas;
 mod commands;
 pub mod feed;
@@ -27,6 +28,7 @@ mod search;
 mod seeded;
 pub mod touches;
 
+pub use audited::audit_by;
 pub use book_deltas::{BookDelta, RecentBooks};
 pub use commands::Made;
 pub use feed::{FeedError, OfferFeed, OfferRow};

@@ -7,10 +7,10 @@ use cache_bus::Transport;
 use cache_embedded::{EmbeddedConfig, EmbeddedServer};
 use cache_events::NodeId;
 use cache_l2::Store;
-use cache_marketplace::{Ledger, Marketplace, MemoryLedger, REGIONS, declare};
+use cache_marketplace::{Ledger, Marketplace, MemoryLedger, REGIONS, audit_by, declare};
 use cache_policy::PolicyKind;
 use cache_redis::{RedisConfig, RedisStore, RedisTransport};
-use cache_tiered::{CoarseClock, TieredCache};
+use cache_tiered::{AuditSettings, CoarseClock, NodeSettings, TieredCache};
 
 use super::DemoArgs;
 use super::propagation::{Propagation, Watch};
@@ -98,7 +98,9 @@ impl World {
                 settings.l1_entries_max = L1_ENTRIES;
                 settings
             })?;
-            let cache = builder.start()?;
+            let audit = Some(AuditSettings::default());
+            let builder = builder.settings(NodeSettings { audit, ..NodeSettings::default() });
+            let cache = audit_by(builder, ledger.clone())?.start()?;
             anyhow::ensure!(cache.sync(JOIN).await, "node {name} could not join within {JOIN:?}");
             nodes.push(Node { name, market: Marketplace::new(cache, ledger.clone())?, watch });
         }

@@ -56,3 +56,26 @@ impl Arm {
         self == Self::All
     }
 }
+
+/// What the tuner has decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ruling {
+    pub(super) arm: Arm,
+    /// The arm has won enough to pay for what cannot be undone: under `Twice`, who is in main by the leave of
+    /// another arm goes before those of small. Until then it stays, should the change prove a mistake.
+    pub(super) settled: bool,
+}
+
+/// In a ruling's code: settled.
+const SETTLED: u8 = 4;
+
+impl Ruling {
+    /// One byte for it.
+    pub(super) fn code(self) -> u8 {
+        self.arm as u8 | if self.settled { SETTLED } else { 0 }
+    }
+
+    pub(super) fn of_code(code: u8) -> Self {
+        Self { arm: Arm::of_index(usize::from(code)), settled: code & SETTLED != 0 }
+    }
+}

@@ -6,14 +6,16 @@
 
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-use super::arms::Arm;
+use super::arms::{Arm, Ruling};
 use crate::ghost::Ghost;
 use crate::list::{Ends, Links};
 use crate::sketch::Sketch;
 use crate::weight;
 
-/// Hits that count.
+/// Hits that count; the bits of `hits` that count them.
 const HITS_MAX: u8 = 3;
+/// In `hits`: it is in main because there was room or because all go there, and nothing was asked of it.
+const UNEARNED: u8 = 4;
 /// In `at`: the slot is in main. The other bits are the weight's code.
 const IN_MAIN: u8 = weight::CODES;
 /// What is remembered of the heaviest newcomer fades by this part with each further one.
@@ -27,7 +29,7 @@ pub(super) struct Core {
     main: Ends,
     small_weight: u64,
     main_weight: u64,
-    /// By slot.
+    /// By slot: the hits, and whether it has earned its place.
     hits: Vec<AtomicU8>,
     /// By slot: queue and weight.
     at: Vec<u8>,
@@ -75,7 +77,7 @@ impl Core {
     pub(super) fn touched(&self, slot: u32) {
         if let Some(hits) = self.hits.get(slot as usize) {
             let counted = hits.load(Relaxed);
-            if counted < HITS_MAX {
+            if counted & HITS_MAX < HITS_MAX {
                 hits.store(counted + 1, Relaxed);
             }
         }
@@ -90,7 +92,7 @@ impl Core {
             self.hits.resize_with(index + 1, AtomicU8::default);
             self.at.resize(index + 1, 0);
         }
-        *self.hits[index].get_mut() = 0;
+        *self.hits[index].get_mut() = if arm == Arm::All { UNEARNED } else { 0 };
         self.at[index] = weight::code(weight);
         let own = self.weight_of(slot);
         self.heaviest = own.max(self.heaviest - self.heaviest.div_ceil(HEAVIEST_FADES));
@@ -114,7 +116,8 @@ impl Core {
     }
 
     /// Names a victim and forgets it.
-    pub(super) fn evict(&mut self, arm: Arm, print_of: impl Fn(u32) -> u32) -> Option<u32> {
+    pub(super) fn evict(&mut self, ruling: Ruling, print_of: impl Fn(u32) -> u32) -> Option<u32> {
+        let arm = ruling.arm;
         // Ends: each round takes one out of small.
         loop {
             if self.small.len == 0 {
@@ -132,10 +135,12 @@ impl Core {
                 self.unlink(victim);
                 return Some(victim);
             }
-            let slot = self.small.tail;
+            let clears = arm == Arm::Twice && ruling.settled;
+            let unearned = clears.then(|| self.unearned()).flatten();
+            let slot = unearned.unwrap_or(self.small.tail);
             let print = print_of(slot);
             let Some(lead) = arm.duel_lead() else {
-                if *self.hits[slot as usize].get_mut() >= arm.hits_for_main() {
+                if self.hits_of(slot) >= arm.hits_for_main() {
                     self.pay(slot, print, true);
                     self.promote(slot);
                     continue;
@@ -150,6 +155,7 @@ impl Core {
             if self.small_weight >= target + spare + self.weight_of(slot) {
                 self.pay(slot, print, true);
                 self.promote(slot);
+                *self.hits[slot as usize].get_mut() |= UNEARNED;
                 continue;
             }
             self.pay(slot, print, true);
@@ -172,25 +178,38 @@ impl Core {
         // Ends: `&mut self` means that nobody hits meanwhile.
         loop {
             let slot = self.main.tail;
-            if *self.hits[slot as usize].get_mut() == 0 {
+            if self.hits_of(slot) == 0 {
                 return slot;
             }
             self.pay(slot, print_of(slot), arm.spends_all());
+            *self.hits[slot as usize].get_mut() &= HITS_MAX;
             self.links.move_to_head(&mut self.main, slot);
         }
+    }
+
+    /// Main's oldest, if it is there by the leave of another arm: under `Twice` it would still be the oldest of
+    /// small. Without this, what filled the cache first would stay for as long as nobody comes into main.
+    fn unearned(&mut self) -> Option<u32> {
+        let slot = self.main.tail;
+        (self.main.len > 0 && *self.hits[slot as usize].get_mut() & UNEARNED != 0).then_some(slot)
+    }
+
+    fn hits_of(&mut self, slot: u32) -> u8 {
+        *self.hits[slot as usize].get_mut() & HITS_MAX
     }
 
     /// Hits reach the sketch: all, or one.
     fn pay(&mut self, slot: u32, print: u32, all: bool) {
         let residents = self.len();
-        let hits = self.hits[slot as usize].get_mut();
-        let paid = if all { *hits } else { (*hits).min(1) };
-        *hits -= paid;
+        let hits = self.hits_of(slot);
+        let paid = if all { hits } else { hits.min(1) };
+        *self.hits[slot as usize].get_mut() -= paid;
         self.sketch.add(print, paid, residents);
     }
 
     fn promote(&mut self, slot: u32) {
         self.unlink(slot);
+        *self.hits[slot as usize].get_mut() &= HITS_MAX;
         self.push(slot, true);
     }
 
@@ -244,7 +263,12 @@ impl Core {
             for slot in slots {
                 assert!(seen.insert(slot), "slot {slot} is in two queues");
                 assert_eq!(self.at[slot as usize] & IN_MAIN != 0, in_main, "slot {slot}");
-                assert!(self.hits[slot as usize].load(Relaxed) <= HITS_MAX, "slot {slot}");
+                let hits = self.hits[slot as usize].load(Relaxed);
+                assert!(hits <= HITS_MAX | UNEARNED, "slot {slot}");
+                assert!(
+                    in_main || hits & UNEARNED == 0,
+                    "slot {slot} is in small and owes its place in main"
+                );
             }
         }
     }

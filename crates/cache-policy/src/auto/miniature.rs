@@ -1,6 +1,6 @@
 //! A small cache of prints without values, ruled by one arm for good: what would the hits be?
 
-use super::arms::Arm;
+use super::arms::{Arm, Ruling};
 use super::core::Core;
 use crate::weight;
 
@@ -88,8 +88,8 @@ impl Miniature {
         while self.core.len() >= self.bounds.entries.max(1)
             || self.core.weight() + weight > self.bounds.weight
         {
-            let prints = &self.prints;
-            let Some(victim) = self.core.evict(self.arm, |slot| prints[slot as usize]) else { break };
+            let (prints, ruling) = (&self.prints, Ruling { arm: self.arm, settled: true });
+            let Some(victim) = self.core.evict(ruling, |slot| prints[slot as usize]) else { break };
             self.unlink(victim);
         }
         let slot = self.free.pop().unwrap_or_else(|| {

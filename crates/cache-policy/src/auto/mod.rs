@@ -1,12 +1,12 @@
 //! `auto`: one policy with four settings, and four miniature copies of it that run on a sample of the keys and
 //! say which setting suits the traffic.
 //!
-//! The parts, each in a file: the [`Arm`]s (settings), the [`Core`] (queues and rules), the miniatures (a core
+//! The parts, each in a file: the [`Arm`](arms::Arm)s (settings), the [`Core`] (queues and rules), the miniatures (a core
 //! with a table of its own) and the [`Tuner`] (the judge). A change of arm changes rules only: every resident
 //! stays, and the queues drift to their new shares by later evictions.
 //!
 //! A cache has one [`AutoFamily`]: each shard has a core and a small buffer of samples, all share one tuner.
-//! Shards read the arm when they evict and bring their samples when they hold their own exclusive lock anyway;
+//! Shards read the ruling when they evict and bring their samples when they hold their own exclusive lock anyway;
 //! where two come at once, one keeps its samples for later.
 //!
 //! What miniatures know of a key: its weight, as the core has it; until when it is good; and that it left the
@@ -23,7 +23,7 @@ mod tuner;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use arms::Arm;
+use arms::Ruling;
 use core::Core;
 use miniature::Asked;
 use tuner::{SAMPLE_SHIFT, Tuner};
@@ -33,8 +33,11 @@ use crate::{Family, Newcomer, Policy, Residents, Touch, weight};
 
 /// Samples that a shard keeps at most.
 const SAMPLES_MAX: usize = 64;
-/// From here on it wants to bring them to the tuner.
+/// From here on a hit asks for the exclusive lock to bring them to the tuner …
 const TEND_FROM: usize = 48;
+/// … and a newcomer or a removal, which has the lock, from here on: samples of many shards that come late come out
+/// of order as well.
+const BRING_FROM: usize = 8;
 /// In a sample: what happened, in the two lowest bits …
 const KIND: u64 = 3;
 const MISS: u64 = 0;
@@ -62,7 +65,7 @@ impl AutoFamily {
     pub fn new(entries_max: usize) -> Self {
         let tuner = Tuner::new(entries_max.max(1));
         let shared = Shared {
-            arm: AtomicU8::new(tuner.arm() as u8),
+            ruling: AtomicU8::new(tuner.ruling().code()),
             mask: AtomicU64::new(tuner.mask()),
             entries_max: entries_max.max(1),
             members: AtomicUsize::new(0),
@@ -94,8 +97,8 @@ impl Family for AutoFamily {
 /// What the shards of a cache have in common. Relaxed throughout: the numbers guard no other memory.
 #[derive(Debug)]
 struct Shared {
-    /// Index of the arm that rules.
-    arm: AtomicU8,
+    /// The code of the ruling.
+    ruling: AtomicU8,
     mask: AtomicU64,
     /// What the family was told.
     entries_max: usize,
@@ -134,7 +137,8 @@ impl Auto {
 
     /// Under the exclusive lock.
     fn push(&mut self, sample: u64, deadline: u64) {
-        if self.samples.push_with(sample, deadline) {
+        self.samples.push_with(sample, deadline);
+        if *self.samples.len.get_mut() >= BRING_FROM {
             self.tend();
         }
     }
@@ -195,8 +199,8 @@ impl Policy for Auto {
         if self.is_sampled(hash) {
             self.push(sample(hash, weight::code(weight), MISS), deadline);
         }
-        let arm = Arm::of_index(usize::from(self.shared.arm.load(Relaxed)));
-        self.core.inserted(slot, print_of(hash), weight, arm);
+        let ruling = Ruling::of_code(self.shared.ruling.load(Relaxed));
+        self.core.inserted(slot, print_of(hash), weight, ruling.arm);
     }
 
     fn removed(&mut self, slot: u32, hash: u64) {
@@ -213,8 +217,8 @@ impl Policy for Auto {
 
     fn evict(&mut self, residents: &mut dyn Residents) -> Option<u32> {
         self.tell();
-        let arm = Arm::of_index(usize::from(self.shared.arm.load(Relaxed)));
-        self.core.evict(arm, |slot| print_of(residents.hash(slot)))
+        let ruling = Ruling::of_code(self.shared.ruling.load(Relaxed));
+        self.core.evict(ruling, |slot| print_of(residents.hash(slot)))
     }
 
     fn tend(&mut self) {
@@ -239,7 +243,7 @@ impl Policy for Auto {
             }
         }
         self.shared.mask.store(self.mask, Relaxed);
-        self.shared.arm.store(tuner.arm() as u8, Relaxed);
+        self.shared.ruling.store(tuner.ruling().code(), Relaxed);
     }
 
     fn residents(&self) -> usize {
@@ -277,11 +281,11 @@ impl Samples {
         len + 1 >= TEND_FROM
     }
 
-    fn push_with(&mut self, sample: u64, deadline: u64) -> bool {
+    fn push_with(&mut self, sample: u64, deadline: u64) {
         if let Some(place) = self.deadlines.get_mut(*self.len.get_mut()) {
             *place = deadline;
         }
-        self.push(sample)
+        self.push(sample);
     }
 
     fn take(&mut self) -> usize {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::arms::Arm;
+use super::arms::{Arm, Ruling};
 use super::core::Core;
 use super::miniature::{Asked, Bounds, Miniature};
 use crate::contract::{Rng, mix};
@@ -16,7 +16,42 @@ struct Entry {
     print: u32,
     weight: u64,
     hits: u8,
+    unearned: bool,
 }
+
+/// What can be wrong with the rules: the comparison has to see each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flaw {
+    LeadOfOne,
+    DuelLost,
+    OneHitIsEnough,
+    ReturnsUnknown,
+    RemovedIsNotNoted,
+    HitsOfTheRemovedAreNotPaid,
+    AllSpendsOne,
+    HitsUncounted,
+    SharesByNumber,
+    HeaviestForgotten,
+    UnearnedStays,
+    UnearnedGoesAtOnce,
+    RoundEarnsNothing,
+}
+
+const FLAWS: [Flaw; 13] = [
+    Flaw::LeadOfOne,
+    Flaw::DuelLost,
+    Flaw::OneHitIsEnough,
+    Flaw::ReturnsUnknown,
+    Flaw::RemovedIsNotNoted,
+    Flaw::HitsOfTheRemovedAreNotPaid,
+    Flaw::AllSpendsOne,
+    Flaw::HitsUncounted,
+    Flaw::SharesByNumber,
+    Flaw::HeaviestForgotten,
+    Flaw::UnearnedStays,
+    Flaw::UnearnedGoesAtOnce,
+    Flaw::RoundEarnsNothing,
+];
 
 /// The rules over plain vectors, oldest first. Sketch and ghost are the real ones: they have tests of their own.
 struct Dull {
@@ -25,11 +60,17 @@ struct Dull {
     sketch: Sketch,
     ghost: Ghost,
     heaviest: u64,
+    flaw: Option<Flaw>,
 }
 
 impl Dull {
-    fn new() -> Self {
-        Self { small: vec![], main: vec![], sketch: Sketch::new(0), ghost: Ghost::default(), heaviest: 0 }
+    fn new(flaw: Option<Flaw>) -> Self {
+        let (sketch, ghost) = (Sketch::new(0), Ghost::default());
+        Self { small: vec![], main: vec![], sketch, ghost, heaviest: 0, flaw }
+    }
+
+    fn has(&self, flaw: Flaw) -> bool {
+        self.flaw == Some(flaw)
     }
 
     fn len(&self) -> usize {
@@ -37,6 +78,9 @@ impl Dull {
     }
 
     fn touch(&mut self, slot: u32) {
+        if self.has(Flaw::HitsUncounted) {
+            return;
+        }
         for entry in self.small.iter_mut().chain(&mut self.main) {
             if entry.slot == slot {
                 entry.hits = (entry.hits + 1).min(3);
@@ -45,12 +89,13 @@ impl Dull {
     }
 
     fn insert(&mut self, slot: u32, print: u32, weight: u64, arm: Arm) {
-        self.heaviest = (self.heaviest - self.heaviest.div_ceil(256)).max(weight);
+        let faded = self.heaviest - self.heaviest.div_ceil(256);
+        self.heaviest = if self.has(Flaw::HeaviestForgotten) { weight } else { faded.max(weight) };
         let residents = self.len() + 1;
         self.sketch.fit(residents);
         self.sketch.add(print, 1, residents);
-        let was_known = self.ghost.take(print);
-        let entry = Entry { slot, print, weight, hits: 0 };
+        let was_known = self.ghost.take(print) && !self.has(Flaw::ReturnsUnknown);
+        let entry = Entry { slot, print, weight, hits: 0, unearned: arm == Arm::All };
         match arm {
             Arm::All => self.main.push(entry),
             Arm::Twice if was_known => self.main.push(entry),
@@ -69,8 +114,10 @@ impl Dull {
             let queue = if in_main { &mut self.main } else { &mut self.small };
             if let Some(at) = queue.iter().position(|entry| entry.slot == slot) {
                 let entry = queue.remove(at);
-                self.sketch.add(entry.print, entry.hits, residents);
-                if in_main {
+                if !self.has(Flaw::HitsOfTheRemovedAreNotPaid) {
+                    self.sketch.add(entry.print, entry.hits, residents);
+                }
+                if in_main && !self.has(Flaw::RemovedIsNotNoted) {
                     self.note(entry.print, residents - 1);
                 }
             }
@@ -82,19 +129,21 @@ impl Dull {
         let residents = self.len();
         while self.main[0].hits > 0 {
             let mut entry = self.main.remove(0);
-            let paid = if arm == Arm::All { entry.hits } else { 1 };
+            let all = arm == Arm::All && !self.has(Flaw::AllSpendsOne);
+            let paid = if all { entry.hits } else { 1 };
             entry.hits -= paid;
+            entry.unearned &= self.has(Flaw::RoundEarnsNothing);
             self.sketch.add(entry.print, paid, residents);
             self.main.push(entry);
         }
     }
 
-    /// The oldest of small goes on into main, its hits paid.
-    fn pass_on(&mut self) {
+    /// The oldest of a queue goes on into main, its hits paid.
+    fn pass_on(&mut self, from_main: bool, unearned: bool) {
         let residents = self.len();
-        let mut entry = self.small.remove(0);
+        let mut entry = if from_main { self.main.remove(0) } else { self.small.remove(0) };
         self.sketch.add(entry.print, std::mem::take(&mut entry.hits), residents);
-        self.main.push(entry);
+        self.main.push(Entry { unearned, ..entry });
     }
 
     fn evict_main(&mut self, arm: Arm) -> u32 {
@@ -102,13 +151,16 @@ impl Dull {
         self.main.remove(0).slot
     }
 
-    fn evict(&mut self, arm: Arm) -> Option<u32> {
-        let sum = |queue: &[Entry]| queue.iter().map(|entry| entry.weight).sum::<u64>();
+    fn evict(&mut self, Ruling { arm, settled }: Ruling) -> Option<u32> {
+        let by_number = self.has(Flaw::SharesByNumber);
+        let weight = |entry: &Entry| if by_number { 1 } else { entry.weight };
+        let sum = |queue: &[Entry]| queue.iter().map(weight).sum::<u64>();
         while !self.small.is_empty() {
             let residents = self.len();
             let (small, total) = (sum(&self.small), sum(&self.small) + sum(&self.main));
             let mean = (total / residents as u64).max(1);
             let (share, lead) = match arm {
+                Arm::Lead if self.has(Flaw::LeadOfOne) => (10, 1),
                 Arm::Lead => (10, 2),
                 Arm::Twice => (100, 0),
                 Arm::Duel => (200, 1),
@@ -118,14 +170,17 @@ impl Dull {
             if small < target && arm != Arm::All && !self.main.is_empty() {
                 return Some(self.evict_main(arm));
             }
-            let oldest = self.small[0].clone();
+            let clears = settled && !self.has(Flaw::UnearnedStays) || self.has(Flaw::UnearnedGoesAtOnce);
+            let in_main =
+                clears && arm == Arm::Twice && self.main.first().is_some_and(|entry| entry.unearned);
+            let oldest = if in_main { self.main[0].clone() } else { self.small[0].clone() };
             let goes_on = match arm {
                 Arm::All => oldest.hits >= 1,
-                Arm::Twice => oldest.hits >= 2,
+                Arm::Twice => oldest.hits >= if self.has(Flaw::OneHitIsEnough) { 1 } else { 2 },
                 Arm::Lead | Arm::Duel => small >= target + self.heaviest.saturating_sub(mean) + oldest.weight,
             };
             if goes_on {
-                self.pass_on();
+                self.pass_on(in_main, lead > 0);
                 continue;
             }
             if lead > 0 {
@@ -134,14 +189,15 @@ impl Dull {
                 if !self.main.is_empty() {
                     self.settle_main(arm);
                     let resident = self.sketch.count(self.main[0].print);
-                    if self.sketch.count(oldest.print) >= resident + lead {
-                        self.pass_on();
+                    if self.sketch.count(oldest.print) >= resident + lead && !self.has(Flaw::DuelLost) {
+                        self.pass_on(false, false);
                         return Some(self.main.remove(0).slot);
                     }
                 }
             }
             self.note(oldest.print, residents);
-            return Some(self.small.remove(0).slot);
+            let queue = if in_main { &mut self.main } else { &mut self.small };
+            return Some(queue.remove(0).slot);
         }
         (!self.main.is_empty()).then(|| self.evict_main(arm))
     }
@@ -156,45 +212,65 @@ fn skewed(rng: &mut Rng, below: u64) -> u32 {
     (rng.below(below) * rng.below(below) / below) as u32
 }
 
+/// Replays random operations on the core and on the dull version; the step at which they name different victims.
+fn first_difference(seed: u64, flaw: Option<Flaw>) -> Option<usize> {
+    let mut rng = Rng::new(seed);
+    let (mut core, mut dull) = (Core::new(0), Dull::new(flaw));
+    let mut residents: Vec<u32> = Vec::new();
+    // Seeds below 4 stay with an arm, the others change it now and then; odd ones have weights.
+    let mut ruling = Ruling { arm: Arm::of_index(seed as usize), settled: true };
+    for step in 0..20_000 {
+        if seed >= 4 && rng.below(200) == 0 {
+            ruling = Ruling::of_code(rng.below(8) as u8);
+        }
+        let slot = skewed(&mut rng, 120);
+        let at = residents.iter().position(|&other| other == slot);
+        match at {
+            Some(at) if rng.below(30) == 0 => {
+                core.removed(slot, print(slot));
+                dull.remove(slot);
+                residents.remove(at);
+            }
+            Some(_) => {
+                core.touched(slot);
+                dull.touch(slot);
+            }
+            None => {
+                if residents.len() == 40 {
+                    let victim = core.evict(ruling, print);
+                    if dull.evict(ruling) != victim {
+                        return Some(step);
+                    }
+                    residents.retain(|&other| Some(other) != victim);
+                }
+                let weight = if seed % 2 == 1 { 1 << (slot % 9) } else { 1 };
+                core.inserted(slot, print(slot), weight, ruling.arm);
+                dull.insert(slot, print(slot), u64::from(weight), ruling.arm);
+                residents.push(slot);
+            }
+        }
+        assert_eq!((core.len(), dull.len()), (residents.len(), residents.len()));
+        // Slow, and the control is after other things.
+        if flaw.is_none() && step % 4 == 0 {
+            core.validate();
+        }
+    }
+    None
+}
+
 #[test]
 fn the_core_names_the_victims_of_the_dull_version_under_every_arm() {
     for seed in 0..8 {
-        let mut rng = Rng::new(seed);
-        let (mut core, mut dull) = (Core::new(0), Dull::new());
-        let mut residents: Vec<u32> = Vec::new();
-        // Seeds below 4 stay with an arm, the others change it now and then; odd ones have weights.
-        let mut arm = Arm::of_index(seed as usize);
-        for step in 0..20_000 {
-            if seed >= 4 && rng.below(200) == 0 {
-                arm = Arm::of_index(rng.below(4) as usize);
-            }
-            let slot = skewed(&mut rng, 120);
-            let at = residents.iter().position(|&other| other == slot);
-            match at {
-                Some(at) if rng.below(30) == 0 => {
-                    core.removed(slot, print(slot));
-                    dull.remove(slot);
-                    residents.remove(at);
-                }
-                Some(_) => {
-                    core.touched(slot);
-                    dull.touch(slot);
-                }
-                None => {
-                    if residents.len() == 40 {
-                        let victim = dull.evict(arm);
-                        assert_eq!(core.evict(arm, print), victim, "seed {seed}, step {step}, {arm:?}");
-                        residents.retain(|&other| Some(other) != victim);
-                    }
-                    let weight = if seed % 2 == 1 { 1 << (slot % 9) } else { 1 };
-                    core.inserted(slot, print(slot), weight, arm);
-                    dull.insert(slot, print(slot), u64::from(weight), arm);
-                    residents.push(slot);
-                }
-            }
-            assert_eq!((core.len(), dull.len()), (residents.len(), residents.len()));
-            core.validate();
-        }
+        assert_eq!(first_difference(seed, None), None, "seed {seed}");
+    }
+}
+
+/// The control of the test above: with any one rule wrong the two part.
+#[test]
+fn a_core_with_a_flaw_is_told_from_the_dull_version() {
+    for flaw in FLAWS {
+        let found = (0..8).rev().any(|seed| first_difference(seed, Some(flaw)).is_some());
+        assert!(found, "{flaw:?} makes no difference that is seen");
     }
 }
 
@@ -229,7 +305,8 @@ impl DullCache {
         };
         while full(&self.held) {
             let prints: HashMap<u32, u32> = self.held.iter().map(|(&print, held)| (held.0, print)).collect();
-            let victim = self.core.evict(self.arm, |slot| prints[&slot]).expect("full");
+            let victim =
+                self.core.evict(Ruling { arm: self.arm, settled: true }, |slot| prints[&slot]).expect("full");
             self.held.remove(&prints[&victim]);
             self.free.push(victim);
         }

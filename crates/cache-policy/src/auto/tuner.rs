@@ -8,9 +8,11 @@
 //!
 //! A miniature has lived under its arm from birth, while the real cache took over what another arm left in its
 //! queues and may be unable to come to the same place. So the arm that rules must keep what its miniature
-//! promises, else it is barred for a while.
+//! promises, else it is barred for a while, in favour of one that promises more than what was kept.
+//!
+//! What cannot be undone waits for more evidence than a change of rules: see [`Ruling`].
 
-use super::arms::Arm;
+use super::arms::{Arm, Ruling};
 use super::miniature::{Asked, Bounds, Miniature};
 
 /// A miniature has so many entries, and less than twice as many …
@@ -40,6 +42,11 @@ const PATIENCE: usize = 4;
 /// which there must be some.
 const BARRED_LOOKS: u16 = 2_048;
 const PROMISED_MIN: f32 = 64.0;
+/// `All` throws out what every other arm keeps longer, so of two that do about equally well it is the one to regret:
+/// it must be ahead by so many hits for each entry of a miniature, and loses to who is not that much behind.
+const REGRET: f32 = 1.0 / 32.0;
+/// An arm is settled with so many more hits for each entry of a miniature than the one that ruled at the start.
+const SETTLED_LEAD: f32 = 1.0 / 8.0;
 
 /// Which hashes are looked at: those whose bits from here on are zero under the mask.
 pub(super) const SAMPLE_SHIFT: u32 = 12;
@@ -139,9 +146,16 @@ impl Tuner {
         self.now = self.now.max(now);
     }
 
-    /// The arm that rules.
-    pub(super) fn arm(&self) -> Arm {
-        self.arm
+    /// The arm that rules, and how sure that is.
+    pub(super) fn ruling(&self) -> Ruling {
+        let start = Arm::START;
+        let lead = self.hits_without(self.arm, start) - self.hits_without(start, self.arm);
+        Ruling { arm: self.arm, settled: lead > SETTLED_LEAD * self.entries() as f32 }
+    }
+
+    /// Of a miniature.
+    fn entries(&self) -> usize {
+        self.entries_max >> self.halvings
     }
 
     /// A sampled key left the real cache for another reason than eviction, so no arm would have kept it.
@@ -171,30 +185,36 @@ impl Tuner {
         self.kept += f32::from(u8::from(was_hit));
         self.outcomes[hits] += 1.0;
         self.seen += 1;
-        if self.seen >= ((self.entries_max >> self.halvings) / LOOKS_PER_MINIATURE).max(LOOK_MIN) {
+        if self.seen >= (self.entries() / LOOKS_PER_MINIATURE).max(LOOK_MIN) {
             self.seen = 0;
             self.look();
         }
     }
 
     fn look(&mut self) {
-        let broken = self.ruled > PATIENCE * (self.entries_max >> self.halvings)
+        self.barred = self.barred.map(|looks| looks.saturating_sub(1));
+        let broken = self.ruled > PATIENCE * self.entries()
             && self.promised > PROMISED_MIN
             && self.kept < self.promised / 2.0;
-        self.barred = self.barred.map(|looks| looks.saturating_sub(1));
-        if broken {
-            self.barred[self.arm as usize] = BARRED_LOOKS;
-        }
+        // Of the hits that the arm's miniature had of late, the cache had so many.
+        let kept = self.hits_of(self.arm) * self.kept / self.promised.max(1.0);
         let (mut best, mut best_lead) = (self.arm, if broken { f32::NEG_INFINITY } else { 0.0 });
         for arm in Arm::ALL {
             if arm == self.arm || self.barred[arm as usize] > 0 {
                 continue;
             }
             let (wins, losses) = (self.hits_without(arm, self.arm), self.hits_without(self.arm, arm));
-            let lead = wins - losses;
-            if lead > best_lead && (broken || lead > MARGIN * self.bar * (wins + losses).sqrt()) {
+            let lead = wins - losses + self.regret(self.arm) - self.regret(arm);
+            let is_better = match broken {
+                true => self.hits_of(arm) > kept,
+                false => lead > MARGIN * self.bar * (wins + losses).sqrt(),
+            };
+            if is_better && lead > best_lead {
                 (best, best_lead) = (arm, lead);
             }
+        }
+        if broken && best != self.arm {
+            self.barred[self.arm as usize] = BARRED_LOOKS;
         }
         if best == self.arm {
             self.bar = 1.0 + (self.bar - 1.0) * BAR_FALLS;
@@ -205,6 +225,17 @@ impl Tuner {
         }
         self.outcomes = self.outcomes.map(|count| count * MEMORY);
         (self.promised, self.kept) = (self.promised * MEMORY, self.kept * MEMORY);
+    }
+
+    /// Hits that an arm's lead must have beyond what others need.
+    fn regret(&self, arm: Arm) -> f32 {
+        if arm == Arm::All { REGRET * self.entries() as f32 } else { 0.0 }
+    }
+
+    /// How often an arm had a hit, of late.
+    fn hits_of(&self, arm: Arm) -> f32 {
+        let counted = self.outcomes.iter().enumerate();
+        counted.filter(|&(hits, _)| (hits >> (arm as usize)) & 1 == 1).map(|(_, count)| count).sum()
     }
 
     /// How often any arm had a hit, of late.
@@ -293,10 +324,61 @@ mod tests {
         assert_eq!(tuner.mask(), (1 << 5) - 1);
         tuner.arm = Arm::Duel;
         tuner.resize(300, None);
-        assert_eq!((tuner.mask(), tuner.arm()), (0, Arm::Duel));
+        assert_eq!((tuner.mask(), tuner.ruling().arm), (0, Arm::Duel));
         ask(&mut tuner, 0..1_000);
         tuner.resize(200, None);
         ask(&mut tuner, 0..1_000);
         assert_eq!(tuner.mask(), 0);
+    }
+
+    /// So many sampled accesses, of which each was a hit under these arms and in no other.
+    fn outcome(tuner: &mut Tuner, arms: &[Arm], times: usize) {
+        let hits: usize = arms.iter().map(|&arm| 1 << arm as usize).sum();
+        tuner.outcomes[hits] += times as f32;
+    }
+
+    #[test]
+    fn of_two_arms_that_do_equally_well_the_one_that_throws_out_more_is_not_taken() {
+        let mut tuner = Tuner::new(300);
+        outcome(&mut tuner, &[Arm::Twice, Arm::All], 1_000);
+        outcome(&mut tuner, &[Arm::All], 5);
+        tuner.look();
+        assert_eq!(tuner.ruling().arm, Arm::Twice);
+        outcome(&mut tuner, &[Arm::All], 300);
+        tuner.look();
+        assert_eq!(tuner.ruling().arm, Arm::All, "clearly better");
+    }
+
+    #[test]
+    fn what_cannot_be_undone_waits_until_an_arm_has_won_more_than_a_change_needs() {
+        let mut tuner = Tuner::new(300);
+        outcome(&mut tuner, &[Arm::Twice], 20);
+        tuner.look();
+        assert_eq!(tuner.ruling(), Ruling { arm: Arm::Twice, settled: false });
+        outcome(&mut tuner, &[Arm::Twice], 30);
+        assert!(tuner.ruling().settled);
+    }
+
+    /// It has 200 of the 1,000 hits that its miniature promises.
+    fn broken() -> Tuner {
+        let mut tuner = Tuner::new(300);
+        outcome(&mut tuner, &[Arm::Lead], 1_000);
+        (tuner.ruled, tuner.promised, tuner.kept) = (usize::MAX, 1_000.0, 200.0);
+        tuner
+    }
+
+    #[test]
+    fn an_arm_that_breaks_its_promise_is_left_for_one_that_promises_more_than_was_kept() {
+        let mut tuner = broken();
+        outcome(&mut tuner, &[Arm::Duel], 100);
+        tuner.look();
+        assert_eq!(tuner.ruling().arm, Arm::Lead, "the other promises even less than was kept");
+        let mut tuner = broken();
+        outcome(&mut tuner, &[Arm::Duel], 300);
+        tuner.look();
+        assert_eq!(tuner.ruling().arm, Arm::Duel);
+        outcome(&mut tuner, &[Arm::Lead], 5_000);
+        tuner.look();
+        assert_eq!(tuner.ruling().arm, Arm::Duel, "barred for a while");
     }
 }

@@ -1,5 +1,5 @@
 //! The project's own commands: `cargo xtask ci`, `test`, `bench`, `simulate`, `it`, `sim`, `model`,
-//! `faults`, `mutations`, `explore`, `tidy`.
+//! `faults`, `market`, `mutations`, `explore`, `tidy`.
 
 mod mutations;
 mod postgres_server;
@@ -83,6 +83,14 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Many nodes on one PostgreSQL and one Redis: the load test in which a node is killed, and what bookings take;
+    /// `--help` tells its options.
+    #[command(disable_help_flag = true)]
+    Market {
+        /// For example `--load` or `--figures`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Takes guards out of the protocol and of L1, one by one: tests must notice.
     Mutations {
         /// Only guards whose name contains this.
@@ -139,6 +147,11 @@ fn run(task: Task) -> Result<ExitCode> {
             redis_server::find_or_install()?;
             return faults(&args)?.run_as_is();
         }
+        Task::Market { args } => {
+            redis_server::find_or_install()?;
+            postgres_server::find_or_install()?;
+            return market(&["run", "--quiet", "--release"], args.iter().map(String::as_str)).run_as_is();
+        }
         Task::Mutations { only, package, short } => {
             let done = mutations::run(only.as_deref(), package.as_deref(), short);
             return done.map(|()| ExitCode::SUCCESS);
@@ -167,6 +180,10 @@ fn ci() -> Vec<Step> {
         schedules::step("schedules with faults", "sim", &["--seeds", "1000"]),
         schedules::step("model of the protocol", "model", &[]),
         Step::command("faults on real servers", Command::cargo(FAULTS.iter().chain(&["--short"]))),
+        Step::command(
+            "bookings under load, a node killed",
+            market(&["run", "--quiet"], LOAD_SHORT.iter().copied()),
+        ),
         Step::inner(
             "mutations, short",
             "cargo xtask mutations --short -p cache-l1 (and -p cache-bus)",
@@ -196,6 +213,16 @@ fn faults(args: &[String]) -> Result<Command> {
         command = command.env("RUSTFLAGS", mutations::SWITCH).env("CARGO_TARGET_DIR", &target);
     }
     Ok(command)
+}
+
+/// A load test that takes seconds.
+const LOAD_SHORT: &[&str] = &["--load", "--nodes=4", "--clients=16", "--attempts=1600", "--gpus=20"];
+
+fn market<'a>(cargo: &[&str], args: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = Command::cargo(cargo);
+    command.push(["-p", "cache-marketplace-sql", "--example", "market", "--"]);
+    command.push(args);
+    command
 }
 
 fn tidy_step() -> Step {

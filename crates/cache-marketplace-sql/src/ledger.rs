@@ -146,11 +146,6 @@ impl SqlLedger {
         self.outbox.backlog(now).await.map_err(unavailable)
     }
 
-    /// Deletes the outbox rows of what was announced since the last change.
-    pub(crate) async fn forget_announced(&self) -> Result<(), SqlError> {
-        self.announced.forget(&self.database, &self.outbox).await
-    }
-
     async fn change(&self, change: Change, now: u64) -> Result<Done, LedgerError> {
         let gone = || unavailable(SqlError::Unreachable(sqlx::Error::PoolClosed));
         let queue = self.queue.lock().clone().ok_or_else(gone)?;

@@ -2,7 +2,7 @@
 //!
 //! [`SqlLedger`] keeps facts and counts in tables and runs the rules of `cache_marketplace` over the rows that a change
 //! concerns, so it answers as the ledger in memory does. Each change is one transaction together with the outbox row
-//! that tells of it; [`LedgerTasks`] publishes what a crash left behind and lets time pass.
+//! that tells of it; [`start_relay`] publishes what a crash left behind.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -29,9 +29,9 @@
 
 mod ledger;
 mod load;
+mod relay;
 mod schema;
-mod tasks;
 mod writer;
 
 pub use ledger::{LedgerOptions, OpenError, SqlLedger};
-pub use tasks::{LedgerTasks, TaskOptions};
+pub use relay::start_relay;

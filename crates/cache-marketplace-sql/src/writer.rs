@@ -22,6 +22,8 @@ use crate::schema;
 
 /// Most bookings of one transaction.
 const BATCH_MAX: usize = 64;
+/// Without a change for so long, the rows of announced events are deleted in a transaction of their own.
+const IDLE: Duration = Duration::from_millis(200);
 /// How often a transaction is repeated that others were in the way of.
 const ATTEMPTS_MAX: u32 = 10;
 /// Most announcements that wait to be noted; what is above that is told again by the relay.
@@ -94,9 +96,14 @@ impl Writer {
         let mut waiting = VecDeque::new();
         loop {
             if waiting.is_empty() {
-                match queue.recv().await {
-                    Some(job) => waiting.push_back(job),
-                    None => break,
+                match tokio::time::timeout(IDLE, queue.recv()).await {
+                    Ok(Some(job)) => waiting.push_back(job),
+                    Ok(None) => break,
+                    // No change comes that could take them along.
+                    Err(_) => self.forget().await,
+                }
+                if waiting.is_empty() {
+                    continue;
                 }
             }
             while waiting.len() < BATCH_MAX
@@ -107,7 +114,11 @@ impl Writer {
             let bookings = waiting.iter().take_while(|job| matches!(job.change, Change::Book(_))).count();
             self.work(waiting.drain(..bookings.max(1)).collect()).await;
         }
-        // What was announced since the last change.
+        self.forget().await;
+    }
+
+    /// Deletes the outbox rows of what was announced since the last change.
+    async fn forget(&self) {
         if let Err(error) = self.announced.forget(&self.database, &self.outbox).await {
             tracing::debug!(%error, "announced events stay in the outbox and will be announced again");
         }

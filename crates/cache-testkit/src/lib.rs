@@ -31,7 +31,7 @@ pub use faulty_transport::FaultyTransport;
 pub use jumping_clock::JumpingClock;
 pub use manual_clock::ManualClock;
 pub use postgres_server::PostgresServer;
-pub use process::{pause, resume};
+pub use process::{pause, resume, this_program};
 pub use redis_cluster::RedisCluster;
 pub use redis_replicated::RedisReplicated;
 pub use redis_sentinels::{RedisSentinels, Shard};

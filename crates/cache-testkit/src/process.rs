@@ -23,3 +23,11 @@ pub fn resume(child: &Child) {
 fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).expect("a signal to a child of ours");
 }
+
+/// The program that runs, to be started once more as another process.
+///
+/// # Panics
+/// If the machine cannot tell.
+pub fn this_program() -> std::path::PathBuf {
+    std::env::current_exe().expect("the path of this program")
+}

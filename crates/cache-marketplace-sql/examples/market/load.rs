@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use cache_marketplace::{BookOutcome, BookingRequest, BookingStatus, Ledger, Marketplace, audit};
-use cache_testkit::{PostgresServer, RedisServer};
+use cache_testkit::{PostgresServer, RedisServer, this_program};
 use tokio::task::JoinSet;
 
 use crate::Args;
@@ -200,7 +200,7 @@ fn start_doomed(args: &Args, database: &str, redis: &str) -> anyhow::Result<Chil
         ("--gpus", args.gpus.into()),
         ("--from", args.from),
     ];
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(this_program());
     command.args(["--node-on", database, "--redis", redis]);
     command.args(numbers.iter().flat_map(|(name, number)| [(*name).to_owned(), number.to_string()]));
     Ok(command.stdout(Stdio::piped()).spawn()?)

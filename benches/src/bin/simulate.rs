@@ -101,8 +101,10 @@ fn traces_of(folder: &Path) -> Result<Vec<PathBuf>> {
 fn run(args: &Args, asked: &Asked) -> Result<()> {
     let bar = progress(asked.traces.len() * asked.capacities.len() * asked.subjects.iter().count());
     let mut replays = Vec::new();
-    for trace in &asked.traces {
+    for (at, trace) in asked.traces.iter().enumerate() {
         bar.set_message(trace.name.clone());
+        // Where no bar is shown (a log), a long run tells how far it is.
+        bar.suspend(|| eprintln!("trace {} of {}: {}", at + 1, asked.traces.len(), trace.name));
         replays.push(replay(trace, &asked.subjects, &asked.capacities, args.seed, &|| bar.inc(1))?);
     }
     bar.finish_and_clear();

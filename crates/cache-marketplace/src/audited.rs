@@ -8,7 +8,9 @@ use cache_tiered::{AuditSource, Builder};
 
 use crate::keys::ALL_TYPES;
 use crate::ledger::{Ledger, LedgerError};
-use crate::namespaces::{GPU_AVAILABILITY, GPU_PRICING, MARKET, MARKET_STATS, ORDER_BOOK, PROVIDER_STATUS};
+use crate::namespaces::{
+    BOOKING, GPU_AVAILABILITY, GPU_PRICING, MARKET, MARKET_STATS, ORDER_BOOK, PROVIDER_STATUS,
+};
 use crate::touches::Market;
 
 /// Lets the auditor of a node compare its answers with the ledger too, not with L2 alone: in all namespaces of the
@@ -33,6 +35,7 @@ impl Versions {
         const BOOK: &str = ORDER_BOOK.namespace;
         const PROVIDER: &str = PROVIDER_STATUS.namespace;
         const STATS: &str = MARKET_STATS.namespace;
+        const BOOKINGS: &str = BOOKING.namespace;
         let (ledger, resource) = (&self.0, key.resource());
         let region = key.params().find(|(name, _)| *name == "region").map(|(_, region)| region);
         let market = region.map(|region| Market::new(resource, region));
@@ -46,6 +49,8 @@ impl Versions {
                 let gpu_type = Some(resource).filter(|resource| *resource != ALL_TYPES);
                 ledger.market_stats(gpu_type, region).await?.version
             }
+            (BOOKINGS, None) => ledger.booking(resource).await?.version,
+            // Pages of searches: they would be searched for anew.
             _ => return Ok(None),
         }))
     }

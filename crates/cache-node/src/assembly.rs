@@ -9,7 +9,7 @@ use cache_events::Clock;
 use cache_l2::Store;
 use cache_marketplace::{
     Availability, BookingInfo, GpuPrice, Ledger, MarketStats, MemoryLedger, OrderBook, PriceHistory,
-    ProviderStatus, SearchPage,
+    ProviderStatus, SearchPage, audit_by,
 };
 use cache_redis::{RedisStore, RedisTransport};
 use cache_tiered::{AuditSettings, Builder, CoarseClock, NodeSettings, TieredCache};
@@ -60,14 +60,14 @@ pub async fn ledger(config: &NodeConfig) -> anyhow::Result<Arc<dyn Ledger>> {
     Ok(Arc::new(MemoryLedger::new()))
 }
 
-/// Starts the cache of a node on what the nodes share.
+/// Starts the cache of a node on what the nodes share. Its auditor asks the ledger too.
 ///
 /// # Errors
 /// Settings contradict each other.
 ///
 /// # Panics
 /// Outside of a tokio runtime.
-pub fn start(config: &NodeConfig, shared: &Shared) -> anyhow::Result<TieredCache> {
+pub fn start(config: &NodeConfig, shared: &Shared, ledger: Arc<dyn Ledger>) -> anyhow::Result<TieredCache> {
     let eviction = config.eviction;
     let (store, transport) = (shared.store.clone(), shared.transport.clone());
     let policy = move |entries| eviction.family(entries);
@@ -82,7 +82,8 @@ pub fn start(config: &NodeConfig, shared: &Shared) -> anyhow::Result<TieredCache
                 .then(|| AuditSettings { rate: config.audit_rate, ..AuditSettings::default() }),
             ..NodeSettings::default()
         });
-    declare(builder, &config.cache_types).start().context("the cache cannot be put together")
+    let builder = audit_by(declare(builder, &config.cache_types), ledger)?;
+    builder.start().context("the cache cannot be put together")
 }
 
 /// Declares cache types: those of the marketplace with their Rust types, all others as free JSON.

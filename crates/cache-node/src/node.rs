@@ -58,7 +58,7 @@ impl Node {
         if let (true, Some(redis)) = (config.require_min_replicas, &shared.redis) {
             refuse_unguarded(redis).await?;
         }
-        let cache = assembly::start(&config, &shared)?;
+        let cache = assembly::start(&config, &shared, ledger.clone())?;
         let market = Marketplace::new(cache, ledger)?;
         Ok(Self { app: Arc::new(App::new(market, shared, config)), listener })
     }

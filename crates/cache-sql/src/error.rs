@@ -50,8 +50,8 @@ impl From<sqlx::Error> for SqlError {
             _ => return Self::Refused(error),
         };
         match code.as_str() {
-            // Serialization failure, deadlock, lock not available.
-            "40001" | "40P01" | "55P03" => Self::Busy(error),
+            // Serialization failure, deadlock, lock not available, statement timeout: most likely behind a lock.
+            "40001" | "40P01" | "55P03" | "57014" => Self::Busy(error),
             // The server shuts down, starts or has no connection left.
             "57P01" | "57P02" | "57P03" | "53300" => Self::Unreachable(error),
             code if code.len() == 5 && code.starts_with("08") => Self::Unreachable(error),

@@ -6,7 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use cache_marketplace::{BookOutcome, BookingRequest, BookingStatus, Ledger, Marketplace, audit};
+use cache_marketplace::{
+    BookOutcome, BookingRequest, BookingStatus, Ledger, LedgerError, MarketError, Marketplace, audit,
+};
 use cache_testkit::{PostgresServer, RedisServer, this_program};
 use tokio::task::JoinSet;
 
@@ -14,6 +16,8 @@ use crate::Args;
 use crate::world::{Node, stopwatch};
 
 const HALF_HOUR: u64 = 1_800_000;
+/// How often an attempt is repeated whose outcome is unknown.
+const ASKED_MAX: u32 = 10;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a client asks for, decided by its number alone: about every tenth attempt repeats the one before.
@@ -44,9 +48,18 @@ enum Came {
     Replay,
 }
 
-async fn attempt(market: &Marketplace, request: BookingRequest) -> anyhow::Result<Came> {
-    match market.create_booking(request).await?.outcome {
+/// Asks, and asks again when it is unknown whether it happened. `new` says that this was not asked for before.
+async fn attempt(market: &Marketplace, request: BookingRequest, new: bool) -> anyhow::Result<Came> {
+    let mut asked = 1;
+    let outcome = loop {
+        match market.create_booking(request.clone()).await {
+            Err(MarketError::Ledger(LedgerError::Unavailable(_))) if asked < ASKED_MAX => asked += 1,
+            made => break made?.outcome,
+        }
+    };
+    match outcome {
         BookOutcome::Booked { repeated: false, .. } => Ok(Came::Created),
+        BookOutcome::Booked { repeated: true, .. } if new && asked > 1 => Ok(Came::Created),
         BookOutcome::Booked { repeated: true, .. } => Ok(Came::Replay),
         BookOutcome::Conflict { .. } => Ok(Came::Conflict),
         other => bail!("{other:?}"),
@@ -60,8 +73,9 @@ pub(crate) async fn be_killed(args: &Args, database: &str, redis: &str) -> anyho
     for client in clients_of(args, args.nodes - 1) {
         let (market, requests) = (node.market.clone(), attempts(args, client));
         clients.spawn(async move {
-            for (number, request) in requests.into_iter().enumerate() {
-                let came = attempt(&market, request).await?;
+            for (number, request) in requests.iter().enumerate() {
+                let new = !requests[..number].contains(request);
+                let came = attempt(&market, request.clone(), new).await?;
                 // One write, so that a line is there whole or not at all.
                 std::io::stdout().lock().write_all(format!("{client} {number} {came:?}\n").as_bytes())?;
             }
@@ -99,8 +113,9 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
             let (market, requests) = (node.market.clone(), attempts(&args, client));
             clients.spawn(async move {
                 let mut came = HashMap::new();
-                for request in requests {
-                    *came.entry(attempt(&market, request).await?).or_insert(0_u64) += 1;
+                for (number, request) in requests.iter().enumerate() {
+                    let new = !requests[..number].contains(request);
+                    *came.entry(attempt(&market, request.clone(), new).await?).or_insert(0_u64) += 1;
                 }
                 anyhow::Ok(came)
             });
@@ -131,7 +146,7 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
                 continue;
             }
             let first_time = !requests[..number].contains(request);
-            let outcome = attempt(&nodes[0].market, request.clone()).await?;
+            let outcome = attempt(&nodes[0].market, request.clone(), false).await?;
             // Committed by the dead node, but never told.
             found_done += u64::from(first_time && outcome == Came::Replay);
             *came.entry(outcome).or_default() += 1;

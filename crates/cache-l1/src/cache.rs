@@ -124,9 +124,11 @@ impl<K, V, P: Policy> L1<K, V, P> {
             entries: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
         };
+        // Not made on the stack, which is small where threads are explored.
+        let stripes: Box<[AtomicU64]> = (0..STRIPES).map(|_| AtomicU64::new(0)).collect();
         Self {
             shards: (0..shards).map(|_| shard()).collect(),
-            stripes: Box::new([const { AtomicU64::new(0) }; STRIPES]),
+            stripes: stripes.try_into().expect("so many were made"),
             patterns: AtomicU64::new(0),
             present: fence.presents(),
             fence,

@@ -38,7 +38,7 @@ impl Links {
     }
 
     /// Puts a slot that is in no list at the head of this one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_head(&mut self, list: &mut Ends, slot: u32) {
         debug_assert!(slot < UNLINKED && !self.contains(slot));
         let index = slot as usize;
@@ -62,7 +62,7 @@ impl Links {
     }
 
     /// Takes a slot out of the list it is in, which must be this one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn unlink(&mut self, list: &mut Ends, slot: u32) {
         debug_assert!(self.contains(slot));
         let Link { prev, next } = self.0[slot as usize];

@@ -47,7 +47,7 @@ impl Policy for Lru {
         Touch { mark, tend: self.hits.push(buffered, slot, 0) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn inserted(&mut self, slot: u32, _newcomer: Newcomer) {
         // Before the order changes: hits that waited are older than this newcomer, and may be for an earlier
         // tenant of the slot.

@@ -47,7 +47,7 @@ impl S3Fifo {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, slot: u32, to_main: bool) {
         let at = &mut self.at[slot as usize];
         let weight = weight::of_code(*at & !IN_MAIN);
@@ -63,7 +63,7 @@ impl S3Fifo {
     }
 
     /// Says whether it was in main.
-    #[inline]
+    #[inline(always)]
     fn unlink(&mut self, slot: u32) -> bool {
         let at = self.at[slot as usize];
         let weight = weight::of_code(at & !IN_MAIN);
@@ -76,6 +76,13 @@ impl S3Fifo {
             self.links.unlink(&mut self.small, slot);
         }
         in_main
+    }
+
+    /// The store promises that this does not happen.
+    #[cold]
+    #[inline(never)]
+    fn leave_first(&mut self, slot: u32) {
+        self.unlink(slot);
     }
 
     #[cold]
@@ -102,7 +109,7 @@ impl Policy for S3Fifo {
     #[inline]
     fn inserted(&mut self, slot: u32, newcomer: Newcomer) {
         if self.links.contains(slot) {
-            self.unlink(slot);
+            self.leave_first(slot);
         }
         let index = slot as usize;
         if index >= self.at.len() {

@@ -51,7 +51,7 @@ impl Policy for Sieve {
         Touch { mark: VISITED, tend: false }
     }
 
-    #[inline]
+    #[inline(always)]
     fn inserted(&mut self, slot: u32, _newcomer: Newcomer) {
         if self.queue.contains(slot) {
             self.leave_first(slot);

@@ -8,8 +8,8 @@ use cache_embedded::{EmbeddedConfig, EmbeddedServer};
 use cache_events::Clock;
 use cache_l2::Store;
 use cache_marketplace::{
-    Availability, BookingInfo, GpuPrice, Ledger, MarketStats, MemoryLedger, OrderBook, PriceHistory,
-    ProviderStatus, SearchPage, audit_by,
+    Availability, BookingInfo, GpuPrice, Ledger, MarketStats, OrderBook, PriceHistory, ProviderStatus,
+    SearchPage, audit_by,
 };
 use cache_redis::{RedisStore, RedisTransport};
 use cache_tiered::{AuditSettings, Builder, CoarseClock, NodeSettings, TieredCache};
@@ -49,15 +49,6 @@ impl Shared {
             }
         })
     }
-}
-
-/// The system of record that the configuration names.
-///
-/// # Errors
-/// The database cannot be used; with the cause and the cure.
-pub async fn ledger(config: &NodeConfig) -> anyhow::Result<Arc<dyn Ledger>> {
-    anyhow::ensure!(config.database.private, "DATABASE_URL: only sqlite::memory: is known");
-    Ok(Arc::new(MemoryLedger::new()))
 }
 
 /// Starts the cache of a node on what the nodes share. Its auditor asks the ledger too.

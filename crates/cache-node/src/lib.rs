@@ -16,4 +16,5 @@ pub mod demo;
 pub mod http;
 pub mod memory;
 pub mod node;
+mod record;
 mod schedule;

@@ -21,7 +21,7 @@ use crate::assembly::{self, Shared};
 use crate::config::NodeConfig;
 use crate::http::{self, App};
 use crate::memory::{self, Meter};
-use crate::schedule;
+use crate::record::Record;
 
 /// How often, and how far apart, a master that does not answer is asked at the start whether it is guarded.
 const ASKED_MAX: u32 = 10;
@@ -32,6 +32,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// A node that listens but does not answer yet.
 pub struct Node {
     app: Arc<App>,
+    record: Record,
     listener: TcpListener,
 }
 
@@ -41,8 +42,8 @@ impl Node {
     /// # Errors
     /// The address cannot be taken, settings contradict each other, or masters lack the guard that the configuration requires.
     pub async fn start(config: NodeConfig) -> anyhow::Result<Self> {
-        let ledger = assembly::ledger(&config).await?;
-        Self::start_on(config, ledger).await
+        let record = Record::open(&config.database).await?;
+        Self::start_with(config, record).await
     }
 
     /// [`start`](Self::start) on a system of record of the caller's.
@@ -50,6 +51,10 @@ impl Node {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_on(config: NodeConfig, ledger: Arc<dyn Ledger>) -> anyhow::Result<Self> {
+        Self::start_with(config, Record::Given(ledger)).await
+    }
+
+    async fn start_with(config: NodeConfig, record: Record) -> anyhow::Result<Self> {
         let listen = &config.http.listen;
         let listener = TcpListener::bind(listen.as_str()).await.with_context(|| {
             format!("cannot listen on {listen}: is it in use, or not an address of this machine? Choose another with --listen")
@@ -58,9 +63,9 @@ impl Node {
         if let (true, Some(redis)) = (config.require_min_replicas, &shared.redis) {
             refuse_unguarded(redis).await?;
         }
-        let cache = assembly::start(&config, &shared, ledger.clone())?;
-        let market = Marketplace::new(cache, ledger)?;
-        Ok(Self { app: Arc::new(App::new(market, shared, config)), listener })
+        let cache = assembly::start(&config, &shared, record.ledger())?;
+        let market = Marketplace::new(cache, record.ledger())?;
+        Ok(Self { app: Arc::new(App::new(market, shared, config)), record, listener })
     }
 
     /// Where it listens.
@@ -81,14 +86,18 @@ impl Node {
     /// # Errors
     /// The listener failed.
     pub async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { app, listener } = self;
+        let Self { app, record, listener } = self;
+        let record = Arc::new(record);
         // A listener that fails stops this node, not whatever else the caller's token stands for.
         let shutdown = shutdown.child_token();
         let tasks = TaskTracker::new();
         if let Some(every) = app.config().health_check_every {
             tasks.spawn(watch_health(app.clone(), every, shutdown.clone()));
         }
-        tasks.spawn(schedule::run(app.market().clone(), shutdown.clone()));
+        tasks.spawn({
+            let (record, market, shutdown) = (record.clone(), app.market().clone(), shutdown.clone());
+            async move { record.keep(market, shutdown).await }
+        });
         let (limit, every) = (app.config().memory_limit, app.config().memory_check_every);
         if let Some(meter) = Meter::of_this_process(limit) {
             info!(?meter, "watching memory");
@@ -117,6 +126,7 @@ impl Node {
         tasks.close();
         tasks.wait().await;
         app.cache().stop().await;
+        record.close().await;
         info!("stopped");
         served
     }

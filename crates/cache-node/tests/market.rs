@@ -10,7 +10,7 @@ use cache_node::config::{Sources, load};
 use cache_node::node::Node;
 use cache_testkit::RedisServer;
 use serde_json::{Value, json};
-use support::{Answer, Client};
+use support::{Answer, Client, Serving, command};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
@@ -411,4 +411,51 @@ fn a_booking_that_cannot_be_announced_is_accepted_and_announced_later() {
     node.client.until("/market/gpus/g1", "the booking is seen", |answer| {
         answer.body["availability_status"] == "busy"
     });
+}
+
+#[test]
+fn processes_on_one_redis_and_one_database_share_a_market_that_outlives_them() {
+    let redis = RedisServer::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = format!("sqlite:{}", folder.path().join("market.db").display());
+    let url = redis.url();
+    let start = |id: &str| {
+        let env = [("REDIS_URL", url.as_str()), ("DATABASE_URL", &database), ("EDGE_NODE_ID", id)];
+        let serving = Serving::start(&env);
+        serving.client.until_status("healthy");
+        serving
+    };
+    let (one, other) = (start("a"), start("b"));
+    for n in 1..=4 {
+        assert_eq!(one.client.put(&format!("/market/gpus/g{n}"), &gpu(1_000_000)).status, 200);
+    }
+    let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).expect("after 1970");
+    assert_eq!(other.client.get("/market/gpus/g1").body["availability_status"], "available");
+    let request = booking("b1", "g1", (now, now + HOUR));
+    let made = one.client.post("/market/bookings", &request);
+    assert_eq!((made.status, &made.body["published"]), (201, &json!(true)), "{made:?}");
+    let token = format!("at-least={}", made.header("x-cache-token").expect("a token"));
+    let seen = other.client.ask("GET", "/market/gpus/g1", &[("cache-freshness", &token)], None);
+    assert_eq!(seen.body["availability_status"], "busy");
+    assert_eq!(other.client.post("/market/bookings", &request).status, 200);
+    let overlap = other.client.post("/market/bookings", &booking("b2", "g1", (now, now + HOUR)));
+    assert_eq!(overlap.status, 409, "{overlap:?}");
+    for node in [one, other] {
+        let (status, log) = node.terminate();
+        assert!(status.success(), "{log}");
+    }
+    let again = start("c");
+    assert_eq!(again.client.get("/market/bookings/b1").body["status"], "active");
+    assert_eq!(again.client.get("/market/stats").body["total_bookings_24h"], 1);
+}
+
+#[test]
+fn a_database_that_cannot_be_used_is_told_with_the_cure_and_without_its_password() {
+    let arguments = ["--listen", "127.0.0.1:0"];
+    for url in ["sqlite:/does/not/exist/market.db", "postgres://u:hunter2@127.0.0.1:1/market"] {
+        let refused = command(&arguments, &[("DATABASE_URL", url)]).output().expect("it runs");
+        let told = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{told}");
+        assert!(told.contains("DATABASE_URL") && !told.contains("hunter2"), "{told}");
+    }
 }

@@ -7,7 +7,8 @@ use cache_bus::Transport;
 use cache_embedded::{EmbeddedConfig, EmbeddedServer};
 use cache_events::NodeId;
 use cache_l2::Store;
-use cache_marketplace::{Ledger, Marketplace, MemoryLedger, REGIONS, audit_by, declare};
+use cache_marketplace::{Ledger, Marketplace, REGIONS, audit_by, declare};
+use cache_marketplace_sql::{LedgerOptions, SqlLedger};
 use cache_policy::PolicyKind;
 use cache_redis::{RedisConfig, RedisStore, RedisTransport};
 use cache_tiered::{AuditSettings, CoarseClock, NodeSettings, TieredCache};
@@ -16,6 +17,8 @@ use super::DemoArgs;
 use super::propagation::{Propagation, Watch};
 use super::sabotage::{Sabotage, deaf, unfenced};
 
+/// Where the ledger is.
+const IN_MEMORY: &str = "sqlite::memory:";
 /// Entries of each namespace in L1 of a node.
 const L1_ENTRIES: usize = 5_000;
 /// How long a node may take to join.
@@ -35,6 +38,7 @@ pub(crate) struct World {
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) propagation: Arc<Propagation>,
     pub(crate) transport: &'static str,
+    database: Arc<SqlLedger>,
     redis: Option<RedisStore>,
 }
 
@@ -78,7 +82,9 @@ impl World {
                 (Server::Redis(Box::new(config)), Some(store))
             }
         };
-        let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new());
+        let database = SqlLedger::open(IN_MEMORY, LedgerOptions::default()).await;
+        let database = Arc::new(database.context("no database can be had in memory")?);
+        let ledger: Arc<dyn Ledger> = database.clone();
         let propagation = Propagation::new(usize::from(args.nodes));
         let mut nodes = Vec::new();
         for index in 0..usize::from(args.nodes) {
@@ -105,7 +111,7 @@ impl World {
             nodes.push(Node { name, market: Marketplace::new(cache, ledger.clone())?, watch });
         }
         let transport = if redis.is_some() { "redis" } else { "embedded" };
-        Ok(Self { nodes, ledger, propagation, transport, redis })
+        Ok(Self { nodes, ledger, propagation, transport, database, redis })
     }
 
     /// Stops the nodes and removes what the run left in Redis.
@@ -113,6 +119,7 @@ impl World {
         for node in &self.nodes {
             node.market.cache().stop().await;
         }
+        self.database.close().await;
         if let Some(store) = self.redis
             && let Err(error) = store.remove_all().await
         {

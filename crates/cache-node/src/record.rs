@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use cache_marketplace::{Ledger, Marketplace};
-use cache_marketplace_sql::{LedgerOptions, LedgerTasks, SqlLedger, TaskOptions};
+use cache_marketplace_sql::{LedgerOptions, SqlLedger, start_relay};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseConfig;
@@ -40,14 +40,13 @@ impl Record {
 
     /// Lets time pass and announces what was left, until `shutdown`.
     pub(crate) async fn keep(&self, market: Marketplace, shutdown: CancellationToken) {
-        match self {
-            Self::Sql(ledger) => {
-                let clock = market.cache().clock().clone();
-                let tasks = LedgerTasks::start(ledger.clone(), market, clock, TaskOptions::default());
-                shutdown.cancelled().await;
-                tasks.stop().await;
-            }
-            Self::Given(_) => schedule::run(market, shutdown).await,
+        let relay = match self {
+            Self::Sql(ledger) => Some(start_relay(ledger, market.clone(), Default::default())),
+            Self::Given(_) => None,
+        };
+        schedule::run(market, shutdown).await;
+        if let Some(mut relay) = relay {
+            relay.stop().await;
         }
     }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 pub struct BusConfig {
     /// H: how often each partition asks the log, ±10 %. 500 ms.
     pub sync_interval: Duration,
-    /// R: how long a sync (and opening a subscription) may take. 400 ms.
+    /// R: how long a sync may take. The first attempt to open a subscription gets as much, each after one that was not
+    /// answered in time twice as much as that, up to four times R. 400 ms.
     pub sync_timeout: Duration,
     /// D: a partition whose last proven sync was sent longer ago than this is [`Degraded`](crate::State). 2 s.
     pub staleness_bound: Duration,

@@ -58,6 +58,10 @@ struct Server {
     clock: Arc<RuntimeClock>,
     state: Mutex<Log>,
     syncs: AtomicU64,
+    /// How long opening a subscription takes, from the beginning each time.
+    opening_ms: AtomicU64,
+    /// Attempts to open one.
+    attempts: AtomicU64,
 }
 
 struct Log {
@@ -79,7 +83,13 @@ impl HintStream for Stream {
 impl Server {
     fn new(clock: &Arc<RuntimeClock>, mode: Mode) -> Arc<Self> {
         let log = Log { mode, head: Position::new(7, 0), entries: Vec::new(), listeners: Vec::new() };
-        Arc::new(Self { clock: Arc::clone(clock), state: Mutex::new(log), syncs: AtomicU64::new(0) })
+        Arc::new(Self {
+            clock: Arc::clone(clock),
+            state: Mutex::new(log),
+            syncs: AtomicU64::new(0),
+            opening_ms: AtomicU64::new(0),
+            attempts: AtomicU64::new(0),
+        })
     }
 
     fn set(&self, mode: Mode) {
@@ -139,7 +149,9 @@ impl Transport for Server {
         "test"
     }
     async fn subscribe(&self) -> Result<Box<dyn HintStream>, TransportError> {
+        self.attempts.fetch_add(1, Ordering::Relaxed);
         self.answer_or().await?;
+        tokio::time::sleep(ms(self.opening_ms.load(Ordering::Relaxed))).await;
         let (sender, stream) = mpsc::channel(8192);
         self.state.lock().listeners.push(sender);
         Ok(Box::new(Stream(stream)))
@@ -267,16 +279,42 @@ async fn lost_hints_come_with_the_next_sync() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_starts_without_its_transport_and_joins_when_it_comes() {
-    for mode in [Mode::Refusing, Mode::BlackHole] {
+    // What is not answered at all is given up after 1,600 ms at the latest, and then tried again at once.
+    for (mode, within) in [(Mode::Refusing, 1_100), (Mode::BlackHole, 1_700)] {
         let scene = Scene::start(mode);
         assert_eq!(scene.state(), State::Connecting);
         scene.until(2_200, |scene| scene.state() == State::Degraded).await;
         assert!(!scene.bus.sync(P, ms(300)).await);
         assert_eq!(scene.bus.view().fresh_as_of(P), 0);
         scene.server.set(Mode::Up);
-        scene.until(1_100, |scene| scene.state() == State::Live).await;
+        scene.until(within, |scene| scene.state() == State::Live).await;
         assert!(scene.bus.health().subscribed);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_takes_longer_than_one_attempt_gets_more_time_each_time() {
+    let attempts = |scene: &Scene| scene.server.attempts.swap(0, Ordering::Relaxed);
+    let scene = Scene::live().await;
+    attempts(&scene);
+    // Three times the sync timeout, begun anew with each attempt: 400, 800, 1,200 of 1,600 ms, and twice 50 ms between.
+    scene.server.opening_ms.store(1_200, Ordering::Relaxed);
+    scene.server.cut();
+    scene.until(10, |scene| scene.state() != State::Live).await;
+    scene.until(2_650, |scene| scene.state() == State::Live).await;
+    assert_eq!(attempts(&scene), 3);
+    // What was opened has used the time up: the next one begins with the least.
+    scene.server.opening_ms.store(500, Ordering::Relaxed);
+    scene.server.cut();
+    scene.until(10, |scene| scene.state() != State::Live).await;
+    scene.until(1_100, |scene| scene.state() == State::Live).await;
+    assert_eq!(attempts(&scene), 2);
+    // And there is a bound.
+    scene.server.opening_ms.store(60_000, Ordering::Relaxed);
+    scene.server.cut();
+    tokio::time::sleep(ms(20_000)).await;
+    let made = attempts(&scene);
+    assert!((12..=14).contains(&made), "{made} attempts in 20 s, of 1.6 s each");
 }
 
 #[tokio::test(start_paused = true)]

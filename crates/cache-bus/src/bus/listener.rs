@@ -11,6 +11,9 @@ use super::backlog::{Backlog, Came, Waiting};
 use crate::protocol::Told;
 use crate::{Hint, HintStream, TransportError, Turn};
 
+/// An attempt to subscribe gets at most so many times the sync timeout, however many before it came to nothing.
+const PATIENCE_MAX: u32 = 4;
+
 /// A hint, read outside of the lock.
 #[expect(
     clippy::large_enum_variant,
@@ -35,11 +38,15 @@ async fn listen(shared: &Shared, seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed ^ 1);
     let config = &shared.config;
     let mut failures = 0_u32;
+    // Most transports begin anew with each attempt, so where opening takes long (several round trips on a busy machine)
+    // attempts that all got the same time would all come to nothing. Each that was given up lets the next take longer.
+    let mut patience = 1;
     loop {
-        let attempt = tokio::time::timeout(config.sync_timeout, shared.transport.subscribe()).await;
+        let within = config.sync_timeout.saturating_mul(patience);
+        let attempt = tokio::time::timeout(within, shared.transport.subscribe()).await;
         let wait = match attempt {
             Ok(Ok(stream)) => {
-                failures = 0;
+                (failures, patience) = (0, 1);
                 shared.step(|heart, now| heart.protocol.subscribed(now));
                 let why = drain(shared, stream).await;
                 tracing::warn!(why, "the subscription to hints has ended");
@@ -57,7 +64,10 @@ async fn listen(shared: &Shared, seed: u64) {
             }
             Err(_) => {
                 refused(shared, failures, "no answer in time");
-                backed_off(config.retry_after, config.sync_interval, &mut failures)
+                failures = failures.saturating_add(1);
+                patience = (patience * 2).min(PATIENCE_MAX);
+                // The attempt was the wait: the transport has had its rest, and a node that waits is not heard.
+                config.retry_after
             }
         };
         tokio::time::sleep(wait.mul_f64(0.9 + 0.2 * rng.f64())).await;

@@ -51,7 +51,8 @@ pub use leases::{
     a_dead_record_does_not_block_the_load, a_fill_after_a_pattern_is_refused,
     a_fill_after_an_invalidation_is_refused, a_fill_after_the_lease_expired_is_refused,
     a_fill_keeps_the_record_as_it_is, a_fill_needs_the_lease, a_hold_keeps_everybody_from_filling,
-    a_lease_tells_head_and_stamp, a_put_removes_the_lease, one_holds_the_lease, only_the_holder_releases,
+    a_hold_lasts_unless_a_longer_one_comes, a_lease_tells_head_and_stamp, a_put_removes_the_lease,
+    one_holds_the_lease, only_the_holder_releases,
 };
 pub use puts::{
     a_put_is_read_back_with_its_position, positions_grow_by_one, reads_answer_in_order, records_expire,
@@ -155,6 +156,7 @@ pub fn rules() -> Vec<Rule> {
         only_the_holder_releases,
         a_put_removes_the_lease,
         a_hold_keeps_everybody_from_filling,
+        a_hold_lasts_unless_a_longer_one_comes,
         a_lease_tells_head_and_stamp,
         a_dead_record_does_not_block_the_load,
         only_a_newer_version_is_stored,

@@ -263,7 +263,7 @@ pub enum Lease {
 /// What [`Store::invalidate`] removes, all of one partition.
 #[derive(Debug, Clone, Default)]
 pub struct Invalidation {
-    /// Keys: record and lease are removed; the version of a removed record becomes a floor.
+    /// Keys: record and lease (but no hold) are removed; the version of a removed record becomes a floor.
     pub keys: Vec<Key>,
     /// Resources: all records of them that are older than this event become worthless.
     pub resources: Vec<(Namespace, String)>,
@@ -271,7 +271,9 @@ pub struct Invalidation {
     pub keep: Duration,
     /// A floor for later versioned puts of these keys and resources, if the caller knows the new version.
     pub floor: Version,
-    /// How long nothing may be filled for the keys (for an origin whose replicas lag); zero = no hold.
+    /// How long nothing may be filled for the keys (for an origin whose replicas lag); zero = no hold. It lasts that
+    /// long whatever is written meanwhile, unless a longer one comes; only a store that loses data, or drops some for
+    /// want of room, ends it early.
     pub hold: Duration,
 }
 

@@ -18,7 +18,7 @@ use cache_l2::{Append, Invalidation};
 use crate::fault::Fault;
 use crate::layout::KeyNames;
 use crate::reply;
-use crate::store::{KEEP_MIN, RedisStore, millis};
+use crate::store::{KEEP_MIN, RedisStore, hold_millis, millis};
 
 /// Length of a record's header up to the end of its version.
 const HEAD_BYTES: usize = 28;
@@ -60,12 +60,10 @@ impl RedisStore {
         names: &KeyNames,
         what: &Invalidation,
     ) -> Result<(), Fault> {
-        let mut lease = redis::cmd(if what.hold.is_zero() { "UNLINK" } else { "SET" });
-        lease.arg(&names.lease);
-        if !what.hold.is_zero() {
-            lease.arg("H").arg("PX").arg(millis(what.hold));
-        }
-        self.control.run_apart(partition, "removing a lease", &lease).await?;
+        let script = &self.dialer.scripts.free;
+        let mut lease = script.call(1);
+        lease.arg(&names.lease).arg(hold_millis(what));
+        self.control.eval_apart(partition, script, &lease).await?;
         let mut look = redis::cmd("GETRANGE");
         look.arg(&names.value).arg(0).arg(HEAD_BYTES - 1);
         let head = self.control.run_apart(partition, "reading a version", &look).await?;

@@ -110,5 +110,6 @@ scripts! {
     put = ["put_fast", "fast", "common", "record", "store", "long", "put"];
     putv = ["common", "record", "store", "putv"];
     apart = ["apart"];
+    free = ["free"];
     nodes = ["common", "nodes"];
 }

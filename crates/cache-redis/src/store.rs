@@ -381,9 +381,8 @@ impl Store for RedisStore {
         });
         cmd.arg(what.keys.len()).arg(millis(what.keep.max(KEEP_MIN)));
         if !what.hold.is_zero() || what.floor != Version::NONE {
-            let hold = if what.hold.is_zero() { 0 } else { millis(what.hold) };
             let (hi, lo) = what.floor.halves();
-            cmd.arg(hold).arg(hi).arg(lo);
+            cmd.arg(hold_millis(what)).arg(hi).arg(lo);
         }
         let answer = match self.control.eval(partition, script, &cmd).await {
             Err(Fault::Torn(_)) => {
@@ -455,6 +454,11 @@ impl Store for RedisStore {
 /// Redis counts in whole milliseconds, and none would be an error.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 45)
+}
+
+/// Zero for no hold.
+pub(crate) fn hold_millis(what: &Invalidation) -> u64 {
+    if what.hold.is_zero() { 0 } else { millis(what.hold) }
 }
 
 /// What [`RedisStore::mget`] got, for so many keys.

@@ -98,8 +98,8 @@ async fn a_slot_that_moves_loses_nothing_and_begins_one_epoch() {
     let cluster = RedisCluster::start_with(3, 0, &[]);
     let (store, transport) = parts(&cluster);
     let partition = Partition(3);
-    let keys: Vec<Key> = keys_in(partition).take(6).collect();
-    let [stored, leased, versioned, closed, late, other] = [0, 1, 2, 3, 4, 5].map(|at| &keys[at]);
+    let keys: Vec<Key> = keys_in(partition).take(7).collect();
+    let [stored, leased, versioned, closed, late, other, held] = [0, 1, 2, 3, 4, 5, 6].map(|at| &keys[at]);
     for key in [stored, closed, other] {
         store.put(key, record(Position::ZERO, 0, "old"), LONG, append("put")).await.unwrap();
     }
@@ -107,6 +107,8 @@ async fn a_slot_that_moves_loses_nothing_and_begins_one_epoch() {
     for key in [leased, late] {
         assert_eq!(store.lease(key, ask(1)).await.unwrap().lease, Lease::Granted);
     }
+    let hold = Invalidation { hold: LONG, ..removing(&[held]) };
+    store.invalidate(partition, &hold, append("changed")).await.unwrap();
     let mut hints = transport.subscribe().await.unwrap();
     let before = event_in(&store, partition).await.unwrap();
     assert_eq!(heard(&mut *hints, partition).await, before);
@@ -115,7 +117,8 @@ async fn a_slot_that_moves_loses_nothing_and_begins_one_epoch() {
 
     // Nothing has moved yet, but what is not there might be at the other side: keys go one by one, and the event last.
     cluster.begin_move(slot, to);
-    let at = store.invalidate(partition, &removing(&[stored, leased, versioned]), append("changed")).await;
+    let changed = removing(&[stored, leased, versioned, held]);
+    let at = store.invalidate(partition, &changed, append("changed")).await;
     assert_eq!(at.unwrap(), before.next());
     assert_eq!(heard(&mut *hints, partition).await, before.next());
     let resources = vec![(Namespace::new("ns").unwrap(), closed.resource().to_owned())];
@@ -151,6 +154,8 @@ async fn a_slot_that_moves_loses_nothing_and_begins_one_epoch() {
         assert!(!is_stored(&store, key).await, "{key}");
         assert!(!store.fill(key, ask(1).token, record(before, 0, "old"), LONG).await.unwrap(), "{key}");
     }
+    let asked = store.lease(held, ask(1)).await.unwrap().lease;
+    assert!(matches!(asked, Lease::Hold(_)), "a hold goes on and moves along: {asked:?}");
     let again = store.put_versioned(versioned, Version(7), record(before, 7, ""), LONG, append("put")).await;
     assert_eq!(again.unwrap(), None, "the floor has moved as well");
     heard_again(&store, &mut *hints, partition).await;

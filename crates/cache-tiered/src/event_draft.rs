@@ -81,7 +81,8 @@ impl EventDraft {
 
     /// For a source whose replicas lag: until so long after the acknowledgement, what anybody loads for the keys that the
     /// event touches goes to those who asked and into no tier, since it may be the value from before. With a hold at least as
-    /// long as the lag the staleness bound holds as if the source did not lag; a put of the value ends nothing, but is kept.
+    /// long as the lag the staleness bound holds as if the source did not lag; a put of the value is kept and does
+    /// not end the hold; of several holds of a key the one that lasts longest counts.
     ///
     /// For keys alone: of a resource, a tag or a pattern nobody knows which keys it covers, so an event that has such a scope
     /// beside a hold is refused ([`WriteError::Refused`](crate::WriteError::Refused)). A node that cannot reach L2 keeps what

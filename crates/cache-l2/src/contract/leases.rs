@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use cache_events::{Pattern, Version};
+use cache_events::{Key, Pattern, Position, Version};
 
 use super::{Bench, Broken, Harness, LONG, SHORT, Verdict, append, ask, place, record_of, require, token};
-use crate::store::{Invalidation, Lease, LeaseAsk};
+use crate::store::{Append, Invalidation, Lease, LeaseAsk};
 
 /// One caller gets the lease, and gets it again when it repeats its request; others hear how long it lives. A record
 /// that is there is the answer, unless the caller wants to refresh it.
@@ -146,7 +146,7 @@ pub async fn a_put_removes_the_lease(harness: &dyn Harness) -> Verdict {
 /// During a hold nobody gets a lease and no fill is accepted; the hold ends with its time.
 pub async fn a_hold_keeps_everybody_from_filling(harness: &dyn Harness) -> Verdict {
     let bench = Bench::new(harness, "hold").await?;
-    let hold = async |key: &cache_events::Key, hold: Duration| {
+    let hold = async |key: &Key, hold: Duration| {
         let keys = vec![key.clone()];
         let what = Invalidation { keys, keep: LONG, hold, ..Default::default() };
         bench.store.invalidate(bench.partition(), &what, append()).await
@@ -170,6 +170,67 @@ pub async fn a_hold_keeps_everybody_from_filling(harness: &dyn Harness) -> Verdi
     harness.pass(SHORT * 2).await;
     bench.granted(&key, token(3)).await?;
     require!(bench.fill(&key, token(3)).await?, "a fill after the hold was refused");
+    Ok(())
+}
+
+/// A hold lasts until its time, whatever is written meanwhile, unless a longer one comes.
+pub async fn a_hold_lasts_unless_a_longer_one_comes(harness: &dyn Harness) -> Verdict {
+    let bench = Bench::new(harness, "lasting-hold").await?;
+    let (store, partition) = (bench.store, bench.partition());
+    let left = async |key: &Key| {
+        let ask = LeaseAsk { refresh: true, ..ask(token(1)) };
+        match store.lease(key, ask).await?.lease {
+            Lease::Hold(left) => Ok(left),
+            other => Err(Broken(format!("the hold is gone: {other:?}"))),
+        }
+    };
+    let key = bench.variant("lasting")?;
+    let plain = Invalidation { keys: vec![key.clone()], keep: LONG, ..Default::default() };
+    store.invalidate(partition, &Invalidation { hold: LONG, ..plain.clone() }, append()).await?;
+    // A caller that knows where the log stands may be served on a shorter way.
+    for known in [false, true] {
+        for write in ["put", "invalidation", "versioned put", "floor", "shorter hold", "pattern"] {
+            let at = if known { bench.head().await? } else { Position::ZERO };
+            let (version, append) = (Version(7 + u64::from(known)), Append { at, ..append() });
+            match write {
+                "put" => {
+                    store.put(&key, record_of(&key, 0, Default::default())?, LONG, append).await?;
+                }
+                "invalidation" => {
+                    store.invalidate(partition, &plain, append).await?;
+                }
+                "versioned put" => {
+                    let record = record_of(&key, version.0, Default::default())?;
+                    let stored = store.put_versioned(&key, version, record, LONG, append).await?;
+                    require!(stored.is_some(), "a hold is in the way of a put");
+                }
+                "floor" => {
+                    let what = Invalidation { floor: version, ..plain.clone() };
+                    store.invalidate(partition, &what, append).await?;
+                }
+                "shorter hold" => {
+                    let what = Invalidation { hold: SHORT, ..plain.clone() };
+                    store.invalidate(partition, &what, append).await?;
+                }
+                _ => {
+                    let pattern = Pattern::new("variant=last*")?;
+                    store.invalidate_pattern(partition, &bench.namespace, &pattern, append).await?;
+                }
+            }
+            let left = left(&key).await.map_err(|Broken(seen)| Broken(format!("{write}: {seen}")))?;
+            require!(left > SHORT * 2, "{write}: of a long hold {left:?} are left");
+        }
+    }
+    harness.pass(SHORT * 2).await;
+    left(&key).await?;
+
+    let key = bench.variant("longer")?;
+    for hold in [SHORT, LONG] {
+        let what = Invalidation { keys: vec![key.clone()], keep: LONG, hold, ..Default::default() };
+        store.invalidate(partition, &what, append()).await?;
+    }
+    harness.pass(SHORT * 2).await;
+    left(&key).await?;
     Ok(())
 }
 

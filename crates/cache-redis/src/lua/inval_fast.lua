@@ -11,6 +11,11 @@ if FAST then
       FAST = false
       break
     end
-    redis.call('UNLINK', KEYS[i], KEYS[i + 1])
+    -- A hold stays.
+    if redis.call('GET', KEYS[i + 1]) == 'H' then
+      redis.call('UNLINK', KEYS[i])
+    else
+      redis.call('UNLINK', KEYS[i], KEYS[i + 1])
+    end
   end
 end

@@ -77,9 +77,12 @@ impl Part {
     pub(crate) fn remove(&mut self, what: &Invalidation, step: &Step<'_>) {
         for key in &what.keys {
             self.remove_key(key, what.floor, what.keep, step.ms);
-            self.leases.remove(key);
-            if !what.hold.is_zero() {
-                self.leases.insert(key.clone(), until(Right::Hold, what.hold, step.ms));
+            let held = self.held_until(key, step.ms);
+            let hold = until(Right::Hold, what.hold, step.ms);
+            if !what.hold.is_zero() && held.is_none_or(|until| until < hold.at_ms) {
+                self.leases.insert(key.clone(), hold);
+            } else if held.is_none() {
+                self.leases.remove(key);
             }
         }
     }
@@ -141,7 +144,8 @@ impl Part {
 
     /// One pass over the leases of a pattern.
     pub(crate) fn sweep_leases(&mut self, namespace: &Namespace, pattern: &Pattern) {
-        self.leases.retain(|key, _| key.namespace() != namespace || !pattern.covers(key));
+        let covered = |key: &Key| key.namespace() == namespace && pattern.covers(key);
+        self.leases.retain(|key, lease| lease.what == Right::Hold || !covered(key));
     }
 
     /// An event whose effect has been had already.
@@ -173,9 +177,15 @@ impl Part {
         let mut bytes = BytesMut::from(record.bytes);
         stamp_position(&mut bytes, position);
         self.records.insert(key.clone(), until(bytes.freeze(), record.ttl, step.ms));
-        if !mutated!("put_keeps_lease") {
+        if self.held_until(key, step.ms).is_none() && !mutated!("put_keeps_lease") {
             self.leases.remove(key);
         }
+    }
+
+    /// Until when nothing may be filled for a key, if a hold lies on it.
+    fn held_until(&self, key: &Key, ms: u64) -> Option<u64> {
+        let lease = self.leases.get(key)?;
+        (lease.alive(ms) == Some(&Right::Hold)).then_some(lease.at_ms)
     }
 
     fn remove_key(&mut self, key: &Key, floor: Version, keep: Duration, ms: u64) {

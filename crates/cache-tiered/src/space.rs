@@ -361,3 +361,61 @@ impl<V: Cacheable> LocalSpace for Space<V> {
         self.replace(update, is_written);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cache_events::Namespace;
+    use cache_policy::PolicyKind;
+
+    use super::*;
+
+    const P: u32 = 0;
+    const NOW: u64 = 1_000;
+
+    fn space() -> Arc<Space<String>> {
+        let settings = NamespaceSettings::new(Namespace::new("text").expect("valid"));
+        let policy: PolicyFactory = Arc::new(|entries| PolicyKind::Sieve.family(entries));
+        Space::new(settings, Arc::new(Fence::new(1)), &policy, None, None, None).expect("no pool to share")
+    }
+
+    fn key() -> Key {
+        Key::new(&Namespace::new("text").expect("valid"), "k").expect("valid")
+    }
+
+    /// What L2 has of the key as of this position, and the group that it is in.
+    fn record(space: &Space<String>, origin: Position, group: u64) -> Bytes {
+        let head = RecordHead {
+            origin,
+            version: Version(0),
+            load_start: NOW,
+            soft_expiry: NOW + 60_000,
+            hard_expiry: NOW + 60_000,
+            load_cost_us: 1,
+            groups: vec![group],
+        };
+        space.seal(&head, &key(), Some(&"value".to_owned())).expect("short")
+    }
+
+    /// A node that begins an epoch flushes its own tiers, and so forgets the stamps of the epoch before; its bus adopts the
+    /// new one a moment later. A read between the two has a record of the old epoch and nothing to judge it by.
+    #[test]
+    fn a_record_is_not_judged_by_the_stamps_of_another_epoch() {
+        const GROUP: u64 = 77;
+        let (space, old, new) = (space(), 7, 8);
+        let taken = |origin: Position, live: u64| {
+            let record = record(&space, origin, GROUP);
+            space.judge(&key(), &record, live, None, NOW, NOW).is_some()
+        };
+        space.fence.flush(P, old, &[]);
+        space.fence.stamp(P, GROUP, 20);
+        let (outdated, later) = (Position::new(old, 19), Position::new(old, 20));
+        assert!(!taken(outdated, old), "stamped");
+        assert!(taken(later, old));
+
+        space.fence.flush(P, new, &[]);
+        assert!(!space.fence.stamped_after(P, &[GROUP], outdated.seq), "the stamp has gone with its epoch");
+        assert!(!taken(outdated, old));
+        assert!(!taken(later, old), "nothing tells it from the other");
+        assert!(taken(Position::new(new, 1), new));
+    }
+}

@@ -2,7 +2,10 @@
 
 mod support;
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use cache_embedded::EmbeddedServer;
@@ -11,7 +14,8 @@ use cache_testkit::{FaultyStore, FaultyTransport, ManualClock};
 use cache_tiered::{
     Degraded, Freshness, Loaded, NamespaceSettings, ReadOptions, Tier, TieredCache, TypedCache,
 };
-use support::{Checked, checked, joined, node, ns, server, text};
+use support::{Checked, checked, joined, node, ns, server, spawned, text};
+use tokio::sync::oneshot;
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -183,4 +187,55 @@ async fn where_time_alone_counts_the_age_is_what_may_not_be_exceeded() {
     let answer = space.get_or_load_with(&key, &wish(within(9)), loader).await.expect("loaded");
     assert_eq!(answer.tier, Tier::Source, "what L2 has is as old as what L1 had");
     assert_eq!(far.read("by_time", &key, within(9)).await, Some(("again".into(), Tier::L1, false)));
+}
+
+/// A load of a caller that lets it end when the sender says so.
+fn load_that_waits(
+    space: TypedCache<String>,
+    key: &Key,
+) -> (impl Future<Output = Option<String>> + use<>, oneshot::Receiver<()>, oneshot::Sender<()>) {
+    let ((begun, has_begun), (end, may_end)) = (oneshot::channel(), oneshot::channel());
+    let key = key.clone();
+    let load = async move {
+        let loader = || async move {
+            let _ = begun.send(());
+            let _ = may_end.await;
+            Ok(Loaded::new("from before".to_owned()))
+        };
+        let answer = space.get_or_load(&key, loader).await.expect("loaded");
+        answer.value.as_deref().cloned()
+    };
+    (load, has_begun, end)
+}
+
+#[tokio::test]
+async fn a_load_from_before_a_silence_longer_than_the_bound_answers_nobody_who_comes_after_it() {
+    let (server, clock) = server();
+    let far = Far::new(&server, &clock).await;
+    let key = far.space("text").key("k").expect("valid");
+    let (load, has_begun, end) = load_that_waits(far.space("text"), &key);
+    let first = spawned(load);
+    has_begun.await.expect("the loader is called");
+    // This one joins it within the bound.
+    let mut joined = pin!(far.load(&key, Freshness::Bounded));
+    assert!(poll_once(joined.as_mut()).await.is_none(), "it waits for the load");
+
+    // A source read before the silence has not seen what was written meanwhile, and this node has heard of nothing.
+    far.cut();
+    clock.advance(Duration::from_millis(2_100));
+    let mut after = pin!(far.load(&key, Freshness::Bounded));
+    assert!(poll_once(after.as_mut()).await.is_none(), "it waits for the load, too");
+    end.send(()).expect("the load is under way");
+    assert_eq!(first.await.expect("no panic").as_deref(), Some("from before"));
+    assert_eq!(joined.await, ("from before".into(), Tier::Source));
+    assert_eq!(after.await, ("loaded".into(), Tier::Source), "a load of its own");
+}
+
+/// What the future gives at its first poll.
+async fn poll_once<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }

@@ -190,7 +190,7 @@ pub trait Ledger: Send + Sync {
     async fn cancel(&self, booking_id: &str, gpu_id: &str, now: u64) -> Result<CancelOutcome, LedgerError>;
     /// Takes over what a provider offers of a model: nothing, one or two changes.
     async fn set_offers(&self, offer: Offer, now: u64) -> Result<Vec<Committed>, LedgerError>;
-    /// Sets the base price of all GPUs of a type in a region, until their provider's next offer.
+    /// Sets the base price of all GPUs of a type in a region, until their provider's next offer; refused if none is on offer.
     async fn set_price(
         &self,
         market: &Market,

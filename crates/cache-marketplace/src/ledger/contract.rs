@@ -226,6 +226,18 @@ pub async fn times_take_effect(ledger: &dyn Ledger, now: u64) -> Outcome {
 pub async fn bad_requests_change_nothing(ledger: &dyn Ledger, now: u64) -> Outcome {
     let market = market(ledger, "bad", now).await?;
     let id = gpu("bad", 1);
+    let gone = Market::new("gone-type", &market.region);
+    let mut offer = Offer {
+        provider: "gone".to_owned(),
+        gpu_model: gone.gpu_type.clone(),
+        region: gone.region.clone(),
+        count: 1,
+        min_price: PRICE,
+        avg_price: PRICE,
+    };
+    ledger.set_offers(offer.clone(), now).await.map_err(told)?;
+    offer.count = 0;
+    ledger.set_offers(offer, now).await.map_err(told)?;
     ledger.pass_time(now).await.map_err(told)?;
     let before = ledger.market_stats(None, None).await.map_err(told)?;
     let rows = [
@@ -252,6 +264,8 @@ pub async fn bad_requests_change_nothing(ledger: &dyn Ledger, now: u64) -> Outco
     expect("too dear", matches!(refused, Err(LedgerError::Invalid { .. })), true)?;
     let refused = ledger.set_price(&Market::new("nothing", "nowhere"), PRICE, now).await;
     expect("of no market", matches!(refused, Err(LedgerError::Unknown { .. })), true)?;
+    let refused = ledger.set_price(&gone, PRICE, now).await;
+    expect("of nothing on offer", matches!(refused, Err(LedgerError::Unknown { .. })), true)?;
     let refused = ledger.set_gpu_status("nothing", AvailabilityStatus::Offline, now).await;
     expect("of no GPU", matches!(refused, Err(LedgerError::Unknown { .. })), true)?;
     let refused = ledger.set_provider_status("nobody", ProviderState::Offline, now).await;

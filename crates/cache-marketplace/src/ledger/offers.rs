@@ -1,7 +1,7 @@
 //! Changes that providers make: what they offer, at what price, and whether they are there.
 
 use super::commit::Draft;
-use super::state::{Gpu, Group, Provider, Stamp, State, gpu_id};
+use super::state::{Cell, Gpu, Group, Provider, Stamp, State, gpu_id};
 use super::{Committed, LedgerError, Offer, check_price};
 use crate::{AvailabilityStatus, Hardware, Market, MicroUsd, ProviderState, kinds};
 
@@ -113,9 +113,9 @@ impl State {
         price: MicroUsd,
     ) -> Result<Vec<Committed>, LedgerError> {
         check_price("base_price_per_hour", price)?;
-        if !self.markets.contains_key(market) {
+        if self.markets.get(market).and_then(Cell::lowest_base).is_none() {
             let id = format!("{} in {}", market.gpu_type, market.region);
-            return Err(LedgerError::Unknown { what: "GPU type", id });
+            return Err(LedgerError::Unknown { what: "offer of GPU type", id });
         }
         let mut draft = Draft { all_of_markets: true, ..Draft::default() };
         for id in self.ids_of_market(market) {

@@ -10,6 +10,7 @@
 //! | `PUT /cache/{cache_type}/{resource}?name=value…` | the value as JSON | [`Written`] |
 //! | `DELETE /cache/{cache_type}/{resource}` | – | [`Written`] |
 //! | `GET /market/…` | – | the value as JSON, with its `currency` ([`market::Priced`]) |
+//! | `GET /nodes`, `GET /node/…` | – | see [`operate`] |
 //! | `PUT`, `POST`, `DELETE /market/…` | see [`market`] | [`market::Changed`] |
 //!
 //! Everything that is not a success has an [`ErrorBody`]. Names in JSON are those of the fields.
@@ -19,6 +20,7 @@ mod fields;
 pub mod headers;
 mod health;
 pub mod market;
+pub mod operate;
 mod requests;
 mod stats;
 

@@ -87,7 +87,8 @@ pub struct CacheEvent {
     /// Anything else that handlers want to know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<serde_json::Value>,
-    /// When, in milliseconds since the Unix epoch, by the clock of the origin.
+    /// When, in milliseconds since the Unix epoch, by the clock of the store as well as the origin knows that (by its own before
+    /// it has heard of the store).
     pub timestamp: u64,
     /// The node where it happened.
     pub source_node: NodeId,

@@ -16,6 +16,7 @@ use cache_tiered::{AuditSettings, Builder, CoarseClock, NodeSettings, TieredCach
 use serde_json::Value;
 
 use crate::config::{Backing, CacheTypePlan, NodeConfig};
+use crate::events::Events;
 
 /// What the nodes share, as parts.
 #[derive(Clone)]
@@ -51,20 +52,26 @@ impl Shared {
     }
 }
 
-/// Starts the cache of a node on what the nodes share. Its auditor asks the ledger too.
+/// Starts the cache of a node on what the nodes share. Its auditor asks the ledger too; `events` hears what it applies.
 ///
 /// # Errors
 /// Settings contradict each other.
 ///
 /// # Panics
 /// Outside of a tokio runtime.
-pub fn start(config: &NodeConfig, shared: &Shared, ledger: Arc<dyn Ledger>) -> anyhow::Result<TieredCache> {
+pub fn start(
+    config: &NodeConfig,
+    shared: &Shared,
+    ledger: Arc<dyn Ledger>,
+    events: &Arc<Events>,
+) -> anyhow::Result<TieredCache> {
     let eviction = config.eviction;
     let (store, transport) = (shared.store.clone(), shared.transport.clone());
     let policy = move |entries| eviction.family(entries);
     let builder = TieredCache::builder(config.identity.id.clone(), store, transport, policy)
         .clock(shared.clock.clone())
         .bus(config.bus.clone())
+        .observer(events.clone())
         .settings(NodeSettings {
             l1_bytes_max: config.l1_bytes_max,
             write_deadline: config.write_deadline,
@@ -74,7 +81,9 @@ pub fn start(config: &NodeConfig, shared: &Shared, ledger: Arc<dyn Ledger>) -> a
             ..NodeSettings::default()
         });
     let builder = audit_by(declare(builder, &config.cache_types), ledger)?;
-    builder.start().context("the cache cannot be put together")
+    let cache = builder.start().context("the cache cannot be put together")?;
+    events.attach(cache.view().clone());
+    Ok(cache)
 }
 
 /// Declares cache types: those of the marketplace with their Rust types, all others as free JSON.

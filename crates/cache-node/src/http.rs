@@ -6,6 +6,7 @@ mod admin;
 mod app;
 mod auth;
 mod entries;
+mod events;
 mod market;
 mod market_changes;
 mod observe;
@@ -31,6 +32,8 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/health", get(observe::health))
         .route("/cache/stats", get(observe::stats))
+        .route("/events", get(events::stream))
+        .route("/node/events", get(events::recent))
         .route("/cache/clear", post(admin::clear))
         .route("/cache/invalidate", post(admin::invalidate))
         .route(
@@ -59,7 +62,7 @@ pub fn router(app: Arc<App>) -> Router {
 
 async fn no_route(uri: Uri) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, format!("nothing is at {}", uri.path())).cure(
-        "there are /health, /cache/stats, /cache/clear, /cache/invalidate, /cache/{cache_type}/{resource}, and under \
+        "there are /health, /events, /node/events, /cache/stats, /cache/clear, /cache/invalidate, /cache/{cache_type}/{resource}, and under \
          /market: gpus, availability, search, pricing, bookings, providers, order-book, history and stats",
     )
 }

@@ -5,6 +5,7 @@
 //! | [`config`] | what was typed, and what that means |
 //! | [`assembly`] | the one place where policy, store and transport are chosen |
 //! | [`http`] | the interface to the outside |
+//! | [`events`] | the latest events, for whoever asks or follows |
 //! | [`node`] | a node from start to stop |
 //! | [`demo`] | nodes in one process replay a market, and every read is judged |
 //! | [`cli`] | the command line |
@@ -13,6 +14,7 @@ pub mod assembly;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod events;
 pub mod http;
 pub mod memory;
 pub mod node;

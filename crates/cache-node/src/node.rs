@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use crate::assembly::{self, Shared};
 use crate::config::NodeConfig;
+use crate::events::Events;
 use crate::http::{self, App};
 use crate::memory::{self, Meter};
 use crate::record::Record;
@@ -63,9 +64,11 @@ impl Node {
         if let (true, Some(redis)) = (config.require_min_replicas, &shared.redis) {
             refuse_unguarded(redis).await?;
         }
-        let cache = assembly::start(&config, &shared, record.ledger())?;
+        let (id, streams_max) = (config.identity.id.clone(), config.http.event_streams_max);
+        let events = Arc::new(Events::new(id, shared.clock.clone(), streams_max));
+        let cache = assembly::start(&config, &shared, record.ledger(), &events)?;
         let market = Marketplace::new(cache, record.ledger())?;
-        Ok(Self { app: Arc::new(App::new(market, shared, config)), record, listener })
+        Ok(Self { app: Arc::new(App::new(market, shared, config, events)), record, listener })
     }
 
     /// Where it listens.

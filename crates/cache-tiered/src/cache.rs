@@ -54,7 +54,7 @@ pub struct Builder {
     bus: BusConfig,
     spaces: Vec<(NamespaceSettings, SpaceMaker)>,
     handlers: HashMap<EventKind, Vec<EventHandler>>,
-    observer: Option<Arc<dyn Observer>>,
+    observers: Vec<Arc<dyn Observer>>,
     audit_sources: HashMap<Namespace, Arc<dyn AuditSource>>,
 }
 
@@ -116,9 +116,9 @@ impl Builder {
         self
     }
 
-    /// Watches what is applied.
+    /// Watches what is applied; beside those that were given before.
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
-        self.observer = Some(observer);
+        self.observers.push(observer);
         self
     }
 
@@ -176,7 +176,7 @@ impl Builder {
             fence.clone(),
             local_spaces,
             handlers.clone(),
-            self.observer,
+            self.observers,
         ));
         let receiver: Arc<dyn Receiver> = local.clone();
         let log = self.transport.clone();
@@ -261,7 +261,7 @@ impl TieredCache {
             bus: BusConfig::default(),
             spaces: Vec::new(),
             handlers: HashMap::new(),
-            observer: None,
+            observers: Vec::new(),
             audit_sources: HashMap::new(),
         }
     }

@@ -13,10 +13,23 @@ use std::collections::HashMap;
 use crate::audit::{Audit, Covers, said};
 use crate::handlers::Handlers;
 
-/// Watches what this node applies; for measuring and for tests. Called under the lock of the bus: keep it short.
+/// Watches what this node applies. Called under the lock of the bus (save [`wrote`](Self::wrote)): it must be short, must not
+/// wait and must not call the cache.
 pub trait Observer: Send + Sync + 'static {
     /// An event was applied here, for the first time at this position.
     fn applied(&self, partition: Partition, position: Position, event: &CacheEvent);
+
+    /// An event of this node was acknowledged at this position, and its writer has applied it here. Where its hint was
+    /// faster, [`applied`](Self::applied) has told of it before. Called by the writer, before the
+    /// cursor can have reached the position by that.
+    fn wrote(&self, partition: Partition, position: Position, event: &CacheEvent) {
+        let _ = (partition, position, event);
+    }
+
+    /// Everything up to here was applied, or flushed past: what was applied ahead of its predecessors has them now.
+    fn stands(&self, partition: Partition, position: Position) {
+        let _ = (partition, position);
+    }
 
     /// A partition was flushed; it stands in this epoch now.
     fn flushed(&self, partition: Partition, epoch: u64, cause: FlushCause) {
@@ -77,7 +90,7 @@ pub(crate) struct Local {
     pub(crate) fence: Arc<Fence>,
     pub(crate) spaces: HashMap<Namespace, Arc<dyn LocalSpace>>,
     pub(crate) handlers: Arc<Handlers>,
-    pub(crate) observer: Option<Arc<dyn Observer>>,
+    pub(crate) observers: Vec<Arc<dyn Observer>>,
     /// Some namespace is watched by the auditor.
     audited: bool,
     /// Known as soon as the bus runs.
@@ -121,11 +134,11 @@ impl Local {
         fence: Arc<Fence>,
         spaces: HashMap<Namespace, Arc<dyn LocalSpace>>,
         handlers: Arc<Handlers>,
-        observer: Option<Arc<dyn Observer>>,
+        observers: Vec<Arc<dyn Observer>>,
     ) -> Self {
         let (times, pending) = (OnceLock::new(), Mutex::default());
         let audited = spaces.values().any(|space| space.audit().is_some());
-        Self { node, fence, spaces, handlers, observer, audited, times, pending }
+        Self { node, fence, spaces, handlers, observers, audited, times, pending }
     }
 
     /// The local half of a write before it is sent: drops what the event covers, detaches the flights, and leaves
@@ -183,6 +196,11 @@ impl Local {
         }
     }
 
+    /// Tells those who watch of an own event that was acknowledged; before the bus is told.
+    pub(crate) fn wrote(&self, partition: Partition, position: Position, event: &CacheEvent) {
+        self.observers.iter().for_each(|observer| observer.wrote(partition, position, event));
+    }
+
     fn audits(&self) -> impl Iterator<Item = &Audit> {
         self.spaces.values().filter_map(|space| space.audit())
     }
@@ -192,28 +210,30 @@ impl Local {
         if !self.audited {
             return;
         }
+        let Some((now, server_now)) = self.times.get().map(|times| times()) else { return };
+        let said = said(event, now, server_now);
         for scope in &event.scopes {
             let audit = scope.namespace().and_then(|namespace| self.spaces.get(namespace)?.audit());
             match (scope, audit) {
                 (Scope::Key(key), Some(audit)) => {
                     let hash = if key.has_params() { key.hash64() } else { key.resource_hash() };
-                    audit.applied(key.resource_hash(), Some(hash), position, said(&*audit.clock, event));
+                    audit.applied(key.resource_hash(), Some(hash), position, said);
                 }
                 (Scope::Resource { namespace, resource }, Some(audit)) => {
                     let hash = cache_events::resource_hash(namespace, resource);
-                    audit.applied(hash, None, position, said(&*audit.clock, event));
+                    audit.applied(hash, None, position, said);
                 }
                 (Scope::Pattern { pattern, .. }, Some(audit)) => {
                     let of = (partition, self.fence.partitions());
-                    audit.applied_where(of, position, said(&*audit.clock, event), |key| pattern.covers(key));
+                    audit.applied_where(of, position, said, |key| pattern.covers(key));
                 }
                 (Scope::Namespace(_), Some(audit)) => {
-                    audit.applied_to_many(partition, Covers::All, position, said(&*audit.clock, event));
+                    audit.applied_to_many(partition, Covers::All, position, said);
                 }
                 (Scope::Tag(tag), _) => {
                     let group = Covers::Group(cache_events::Group::tag(tag).id());
                     self.audits().for_each(|audit| {
-                        audit.applied_to_many(partition, group, position, said(&*audit.clock, event));
+                        audit.applied_to_many(partition, group, position, said);
                     });
                 }
                 _ => {}
@@ -232,9 +252,7 @@ impl Receiver for Local {
             self.apply_scopes(partition, Origin { epoch: position.epoch, seq: position.seq }, &event.scopes);
         }
         if first {
-            if let Some(observer) = &self.observer {
-                observer.applied(partition, position, event);
-            }
+            self.observers.iter().for_each(|observer| observer.applied(partition, position, event));
             if !own {
                 self.handlers.offer(partition, position, event);
             }
@@ -274,7 +292,7 @@ impl Receiver for Local {
         let heard =
             event.announce && event.source_node != self.node && self.handlers.listen_to(&event.event_type);
         // And so does who keeps the history of keys.
-        let noted = self.observer.is_some() || self.audited;
+        let noted = !self.observers.is_empty() || self.audited;
         if heard || noted { Turn::Each } else { Turn::Latest }
     }
 
@@ -283,9 +301,7 @@ impl Receiver for Local {
         self.fence.flush(partition.0, epoch, &groups);
         self.audits().for_each(|audit| audit.flushed(partition, epoch, cause));
         tracing::info!(%partition, epoch, ?cause, "flushed L1");
-        if let Some(observer) = &self.observer {
-            observer.flushed(partition, epoch, cause);
-        }
+        self.observers.iter().for_each(|observer| observer.flushed(partition, epoch, cause));
         // Whatever came ahead of what is missing now.
         self.handlers.stands(partition, Position::new(u64::MAX, u64::MAX));
         if cause != FlushCause::Joined {
@@ -295,5 +311,6 @@ impl Receiver for Local {
 
     fn stands(&self, partition: Partition, position: Position) {
         self.handlers.stands(partition, position);
+        self.observers.iter().for_each(|observer| observer.stands(partition, position));
     }
 }

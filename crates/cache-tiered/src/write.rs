@@ -34,7 +34,7 @@ impl Core {
             event_type: draft.kind,
             resource_id: draft.resource_id,
             data: draft.data,
-            timestamp: self.clock.wall(),
+            timestamp: self.server_now(),
             source_node: self.node.clone(),
             event_id: self.event_id(),
             scopes: draft.scopes,
@@ -115,6 +115,7 @@ impl Core {
             self.local.heard(part.partition, position, &part.event);
             self.local.apply_scopes(part.partition, event, &part.event.scopes);
         }
+        self.local.wrote(part.partition, position, &part.event);
         self.bus.wrote(part.partition, position);
         pending.applied();
         Ok(position)
@@ -287,6 +288,7 @@ impl<V: Cacheable> Space<V> {
         let written = Origin { epoch: position.epoch, seq: position.seq };
         core.local.heard(partition, position, &event);
         core.local.apply_scopes(partition, written, &event.scopes);
+        core.local.wrote(partition, position, &event);
         core.bus.wrote(partition, position);
         pending.applied();
         if !stored {

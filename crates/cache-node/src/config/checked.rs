@@ -122,6 +122,8 @@ pub struct HttpConfig {
     pub body_bytes_max: usize,
     /// What a request must show; `None` = nothing.
     pub token: Option<Secret>,
+    /// How many may follow the stream of events at the same time; the next one is refused with 503.
+    pub event_streams_max: usize,
 }
 
 /// Reads and checks a configuration.
@@ -263,6 +265,7 @@ fn http(check: &mut Check<'_>, warnings: &mut Vec<String>) -> HttpConfig {
         listen,
         body_bytes_max: check.get("cache.body_bytes_max", 1, whole(1, 1 << 30)) as usize,
         token,
+        event_streams_max: check.get("http.event_streams_max", 1, whole(1, 100_000)) as usize,
     }
 }
 

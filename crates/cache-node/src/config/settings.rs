@@ -29,6 +29,8 @@ const fn secret(path: &'static str, env: &'static str) -> Setting {
 pub(crate) const SETTINGS: &[Setting] = &[
     named("profile", "CACHE_PROFILE", None),
     plain("listen", Some("127.0.0.1:8080")),
+    // Who may follow the stream of events at the same time.
+    plain("http.event_streams_max", Some("64")),
     named("node.id", "EDGE_NODE_ID", None),
     named("node.region", "EDGE_NODE_REGION", Some("local")),
     named("node.datacenter", "EDGE_NODE_DATACENTER", Some("local")),

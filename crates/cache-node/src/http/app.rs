@@ -1,5 +1,6 @@
 //! What all routes share.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::StatusCode;
@@ -10,6 +11,7 @@ use cache_tiered::{JsonCache, TieredCache};
 use super::problem::Problem;
 use crate::assembly::Shared;
 use crate::config::{CacheTypePlan, NodeConfig};
+use crate::events::Events;
 
 /// What all routes share.
 pub struct App {
@@ -17,13 +19,26 @@ pub struct App {
     books: RecentBooks,
     shared: Shared,
     config: NodeConfig,
+    events: Arc<Events>,
     stopping: AtomicBool,
 }
 
 impl App {
     /// The interface to a marketplace and the cache under it.
-    pub fn new(market: Marketplace, shared: Shared, config: NodeConfig) -> Self {
-        Self { market, books: RecentBooks::default(), shared, config, stopping: AtomicBool::new(false) }
+    pub fn new(market: Marketplace, shared: Shared, config: NodeConfig, events: Arc<Events>) -> Self {
+        Self {
+            market,
+            books: RecentBooks::default(),
+            shared,
+            config,
+            events,
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// What the node has applied of late.
+    pub fn events(&self) -> &Arc<Events> {
+        &self.events
     }
 
     /// The cache.
@@ -46,8 +61,9 @@ impl App {
         &self.config
     }
 
-    /// Says that the node is about to stop: health is told so while requests under way are finished.
+    /// Says that the node is about to stop: health is told so while requests under way are finished, and streams end.
     pub fn stopping(&self) {
+        self.events.close();
         self.stopping.store(true, Ordering::Relaxed);
     }
 

@@ -126,8 +126,80 @@ impl Client {
         }
     }
 
+    /// Opens a stream of server-sent events; the answer where it is refused.
+    pub(crate) fn stream(&self, path: &str, headers: &[(&str, &str)]) -> Result<Sse, Answer> {
+        let config = Agent::config_builder().http_status_as_error(false).build();
+        let mut request = ureq::http::Request::builder().uri(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(()).expect("a request");
+        let mut response = config.new_agent().run(request).expect("an answer");
+        if response.status() != 200 {
+            let (status, headers) = (response.status().as_u16(), response.headers().clone());
+            let text = response.body_mut().read_to_string().expect("a body");
+            return Err(Answer { status, headers, body: serde_json::from_str(&text).expect(&text) });
+        }
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        let (told, lines) = std::sync::mpsc::sync_channel(1);
+        std::thread::spawn(move || {
+            let lines = BufReader::new(response.into_body().into_reader()).lines();
+            // Ends with the stream, or when nobody wants to hear more.
+            for line in lines.map_while(Result::ok) {
+                if told.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Sse { lines })
+    }
+
     pub(crate) fn until_status(&self, status: &str) {
         self.until("/health", status, |answer| answer.body["status"] == status);
+    }
+}
+
+/// A stream of server-sent events.
+pub(crate) struct Sse {
+    lines: std::sync::mpsc::Receiver<String>,
+}
+
+/// One of them.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct SseEvent {
+    pub(crate) id: String,
+    pub(crate) event: String,
+    pub(crate) data: Value,
+}
+
+impl Sse {
+    /// The next event; `None` when the stream has ended.
+    pub(crate) fn next(&self) -> Option<SseEvent> {
+        let mut event = SseEvent::default();
+        loop {
+            let line = match self.lines.recv_timeout(LONG) {
+                Ok(line) => line,
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return None,
+                Err(error) => panic!("nothing came: {error}"),
+            };
+            match line.split_once(": ") {
+                Some(("id", id)) => event.id = id.to_owned(),
+                Some(("event", name)) => event.event = name.to_owned(),
+                Some(("data", data)) => event.data = serde_json::from_str(data).expect(data),
+                _ if line.is_empty() && !event.event.is_empty() => return Some(event),
+                _ => {}
+            }
+        }
+    }
+
+    /// The next event, which must be a change.
+    pub(crate) fn change(&self) -> SseEvent {
+        let event = self.next().expect("the stream goes on");
+        assert_eq!(event.event, "change", "{event:?}");
+        event
     }
 }
 

@@ -153,11 +153,12 @@ impl<V: Cacheable> Space<V> {
         let partition = self.partition(key);
         let asked = core.log.sync(partition, &core.node, look.origin, LOG_ENTRIES_MAX).await;
         let Ok(Missed::Entries(entries)) = asked.map(|answer| answer.missed) else { return };
+        let (now, server_now) = (core.clock.now(), core.server_now());
         for entry in entries {
             let Ok(event) = wire::decode(&entry.payload) else { continue };
             let covers = event.scopes.iter().any(|scope| covers(scope, key));
-            if covers && entry.position > look.origin && look.born < said(&*audit.clock, &event) {
-                audit.outdated_by(key, entry.position, What::Logged, audit.clock.now());
+            if covers && entry.position > look.origin && look.born < said(&event, now, server_now) {
+                audit.outdated_by(key, entry.position, What::Logged, now);
             }
         }
     }
@@ -185,7 +186,8 @@ fn covers(scope: &Scope, key: &Key) -> bool {
     }
 }
 
-/// When the writer began an event, in this node's logical time, as well as the clocks of the machines agree.
-pub(crate) fn said(clock: &dyn Clock, event: &CacheEvent) -> u64 {
-    clock.now().saturating_sub(clock.wall().saturating_sub(event.timestamp))
+/// When the writer began an event, in this node's logical time, as well as both know the store's clock. `server_now` is what
+/// that shows `now`.
+pub(crate) fn said(event: &CacheEvent, now: u64, server_now: u64) -> u64 {
+    now.saturating_sub(server_now.saturating_sub(event.timestamp))
 }

@@ -1,0 +1,179 @@
+//! What a node tells of events: those of late, and the stream.
+
+mod support;
+
+use cache_testkit::RedisServer;
+use serde_json::{Value, json};
+use support::{Client, LONG, Serving, SseEvent, stopwatch};
+
+fn node() -> Serving {
+    let node = Serving::start(&[("EDGE_NODE_ID", "a")]);
+    node.client.until_status("healthy");
+    node
+}
+fn gpu() -> Value {
+    json!({
+        "provider_id": "p", "gpu_type": "H100", "region": "europe", "memory_gb": 80, "cuda_cores": 16_896,
+        "performance_score": 989, "base_price_per_hour": 2_000_000, "currency": "USD",
+    })
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    value.as_array().expect("a list").iter().filter_map(Value::as_str).collect()
+}
+
+fn put(client: &Client, path: &str) {
+    assert_eq!(client.put(path, &json!(1)).status, 200);
+}
+
+/// The scopes of the next change.
+fn scopes(event: &SseEvent) -> Vec<&str> {
+    texts(&event.data["scopes"])
+}
+
+#[test]
+fn all_that_makes_copies_change_is_remembered_and_told() {
+    let node = node();
+    let client = &node.client;
+    let stream = client.stream("/events", &[]).expect("there is room");
+    put(client, "/cache/inventory/widget?site=1");
+    client.delete("/cache/inventory/widget");
+    client.post("/cache/invalidate", &json!({"tag": "user:7", "reason": "logout"}));
+    client.post("/cache/invalidate", &json!({"cache_type": "session", "pattern": "user=*"}));
+    client.post("/cache/clear", &json!({"cache_type": "session"}));
+    let told: Vec<SseEvent> = (0..5).map(|_| stream.change()).collect();
+    let all: Vec<Vec<&str>> = told.iter().map(scopes).collect();
+    assert_eq!(
+        all,
+        [
+            ["inventory/widget?site=1"],
+            ["inventory/widget?*"],
+            ["tag:user:7"],
+            ["pattern:session/user=*"],
+            ["session/*"]
+        ]
+    );
+    let reasons: Vec<&Value> = told.iter().map(|event| &event.data["reason"]).collect();
+    assert_eq!(reasons, ["put", "DELETE over HTTP", "logout", "invalidated over HTTP", "cleared over HTTP"]);
+    for event in &told {
+        assert_eq!(event.id, event.data["position"]);
+        assert_eq!((&event.data["source_node"], &event.data["propagation_ms"]), (&json!("a"), &Value::Null));
+    }
+    let recent = client.get("/node/events?limit=3").body;
+    let newest: Vec<&Value> = told.iter().rev().take(3).map(|event| &event.data).collect();
+    assert_eq!(recent["events"].as_array().expect("a list").iter().collect::<Vec<_>>(), newest);
+}
+
+#[test]
+fn a_clear_of_everything_is_told_where_it_was_asked_for() {
+    let node = node();
+    let stream = node.client.stream("/events", &[]).expect("there is room");
+    put(&node.client, "/cache/inventory/widget");
+    node.client.post("/cache/clear", &json!({"reason": "moved"}));
+    stream.change();
+    let told = [stream.next(), stream.next()].map(|event| event.expect("it goes on"));
+    let missed = told.iter().find(|event| event.event == "missed").expect("a new epoch began");
+    assert!(missed.data["missed"].as_u64() >= Some(1), "{missed:?}");
+    let change = told.iter().find(|event| event.event == "change").expect("the clear itself");
+    assert_eq!((scopes(change), &change.data["reason"]), (vec!["*"], &json!("moved")));
+}
+
+#[test]
+fn filters_choose_by_kind_and_by_cache_type() {
+    let node = node();
+    let client = &node.client;
+    let kinds = client
+        .stream("/events?event_type=provider_status_changed,gpu_availability_changed", &[])
+        .expect("there is room");
+    let answer = client.put("/market/gpus/g1", &gpu());
+    assert!(answer.status < 300, "{answer:?}");
+    let types = client.stream("/events?cache_type=inventory", &[]).expect("there is room");
+    put(client, "/cache/session/s");
+    // A tag may be anywhere.
+    client.post("/cache/invalidate", &json!({"tag": "t"}));
+    put(client, "/cache/inventory/widget");
+    let change = kinds.change();
+    assert_eq!(change.data["event_type"], "gpu_availability_changed");
+    assert!(texts(&change.data["affected_namespaces"]).contains(&"gpu_avail"), "{change:?}");
+    assert_eq!(scopes(&types.change()), ["tag:t"]);
+    assert_eq!(scopes(&types.change()), ["inventory/widget"]);
+    let recent = client.get("/node/events?cache_type=session&event_type=manual_invalidation").body;
+    let all: Vec<Vec<&str>> =
+        recent["events"].as_array().expect("a list").iter().map(|event| texts(&event["scopes"])).collect();
+    assert_eq!(all, [["tag:t"], ["session/s"]], "newest first");
+    for (path, field) in [
+        ("/events?cache_type=nothing", "cache_type"),
+        ("/events?kind=x", "kind"),
+        ("/node/events?limit=many", "limit"),
+    ] {
+        let refused = client.get(path);
+        assert!(refused.status >= 400 && refused.field() == field, "{path}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_client_resumes_after_the_last_event_that_it_heard() {
+    let node = node();
+    let client = &node.client;
+    let stream = client.stream("/events", &[]).expect("there is room");
+    (0..3).for_each(|n| put(client, &format!("/cache/inventory/w{n}")));
+    let first = stream.change();
+    drop(stream);
+    let resumed = client.stream("/events", &[("last-event-id", &first.id)]).expect("there is room");
+    assert_eq!(scopes(&resumed.change()), ["inventory/w1"]);
+    assert_eq!(scopes(&resumed.change()), ["inventory/w2"]);
+    // Of another life of the store.
+    let stranger = client.stream("/events", &[("last-event-id", "0:1:1")]).expect("there is room");
+    let missed = stranger.next().expect("it goes on");
+    assert_eq!((missed.event.as_str(), missed.data["missed"].as_u64()), ("missed", Some(1)));
+    assert_eq!(scopes(&stranger.change()), ["inventory/w0"]);
+    let refused = client.stream("/events", &[("last-event-id", "x")]).err().expect("no position");
+    assert_eq!((refused.status, refused.field()), (400, "last-event-id"));
+}
+
+#[test]
+fn streams_are_limited_and_end_with_the_node() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "[http]\nevent_streams_max = 1\n").expect("written");
+    let path = file.path().to_str().expect("a path");
+    let node = Serving::start_with(&["--listen", "127.0.0.1:0", "--config", path], &[]);
+    node.client.until_status("healthy");
+    let stream = node.client.stream("/events", &[]).expect("there is room");
+    let refused = node.client.stream("/events", &[]).err().expect("no room");
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    let began = stopwatch();
+    let (status, log) = node.terminate();
+    assert!(status.success(), "{log}");
+    assert!(stream.next().is_none());
+    assert!(began.elapsed() < LONG / 3, "it waited for the stream: {log}");
+}
+
+#[test]
+fn a_booking_is_told_on_the_other_node_within_a_second() {
+    let (redis, ledger) = (RedisServer::start(), tempfile::tempdir().expect("a folder"));
+    let (url, database) = (redis.url(), format!("sqlite:{}/market.db", ledger.path().display()));
+    let start = |id| {
+        let env: [(&str, &str); 3] = [("EDGE_NODE_ID", id), ("REDIS_URL", &url), ("DATABASE_URL", &database)];
+        let node = Serving::start(&env);
+        node.client.until_status("healthy");
+        node
+    };
+    let (a, b) = (start("a"), start("b"));
+    assert!(a.client.put("/market/gpus/g1", &gpu()).status < 300);
+    let stream = b.client.stream("/events?event_type=booking_created", &[]).expect("there is room");
+    let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_millis() as u64;
+    let booking = json!({
+        "booking_id": "b1", "gpu_id": "g1", "user_id": "u", "start_time": now, "end_time": now + 3_600_000
+    });
+    let began = stopwatch();
+    let booked = a.client.post("/market/bookings", &booking);
+    assert!(booked.status < 300, "{booked:?}");
+    let told = stream.change();
+    assert!(began.elapsed().as_secs() < 1, "{:?}", began.elapsed());
+    assert_eq!(
+        (&told.data["source_node"], &told.data["event_type"]),
+        (&json!("a"), &json!("booking_created"))
+    );
+    let took = told.data["propagation_ms"].as_f64().expect("the store's clock is known");
+    assert!((0.0..1_000.0).contains(&took), "{took}");
+}

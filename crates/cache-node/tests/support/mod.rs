@@ -127,7 +127,7 @@ impl Client {
     }
 
     /// Opens a stream of server-sent events; the answer where it is refused.
-    pub(crate) fn stream(&self, path: &str, headers: &[(&str, &str)]) -> Result<Sse, Answer> {
+    pub(crate) fn stream(&self, path: &str, headers: &[(&str, &str)]) -> Result<Sse, Box<Answer>> {
         let config = Agent::config_builder().http_status_as_error(false).build();
         let mut request = ureq::http::Request::builder().uri(format!("{}{path}", self.base));
         for (name, value) in headers {
@@ -141,7 +141,8 @@ impl Client {
         if response.status() != 200 {
             let (status, headers) = (response.status().as_u16(), response.headers().clone());
             let text = response.body_mut().read_to_string().expect("a body");
-            return Err(Answer { status, headers, body: serde_json::from_str(&text).expect(&text) });
+            let body = serde_json::from_str(&text).expect(&text);
+            return Err(Box::new(Answer { status, headers, body }));
         }
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let (told, lines) = std::sync::mpsc::sync_channel(1);

@@ -1,16 +1,17 @@
 //! The command line.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Sources};
 use crate::demo::{self, DemoArgs};
+use crate::logging::Logging;
 use crate::node;
+use crate::reload::Reloader;
 
 /// The exit code for what the caller must mend: a wrong configuration, an address in use, an unreadable file.
 const EXIT_REFUSED: u8 = 2;
@@ -51,30 +52,23 @@ struct ServeArgs {
 impl Cli {
     /// Logs to stderr what `RUST_LOG` asks for, else what is of note: for a server all of its fate, for the demo only what
     /// goes wrong, beside its own report.
-    pub fn log_to_stderr(&self) {
-        let default = match self.command {
+    pub fn log_to_stderr(&self) -> Logging {
+        Logging::to_stderr(match self.command {
             Command::Serve(_) => "info",
             Command::Demo(_) => "error",
-        };
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-        // Somebody else's subscriber in the same process is fine too.
-        let _ = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_ansi(std::io::stderr().is_terminal())
-            .with_writer(std::io::stderr)
-            .try_init();
+        })
     }
 
     /// Does what was asked, until it is done or `shutdown` is cancelled.
-    pub async fn run(self, shutdown: CancellationToken) -> ExitCode {
+    pub async fn run(self, logging: Logging, shutdown: CancellationToken) -> ExitCode {
         match self.command {
-            Command::Serve(args) => serve(args, shutdown).await,
+            Command::Serve(args) => serve(args, logging, shutdown).await,
             Command::Demo(args) => demo::run(args, shutdown).await,
         }
     }
 }
 
-async fn serve(args: ServeArgs, shutdown: CancellationToken) -> ExitCode {
+async fn serve(args: ServeArgs, logging: Logging, shutdown: CancellationToken) -> ExitCode {
     let mut sources = Sources { file: args.config, ..Sources::default() }.process_env();
     let private = args.allow_private_ledger.then(|| "true".to_owned());
     let flags = [
@@ -83,11 +77,12 @@ async fn serve(args: ServeArgs, shutdown: CancellationToken) -> ExitCode {
         ("database.allow_private_ledger", "--allow-private-ledger", private),
     ];
     sources.flags = flags.into_iter().filter_map(|(path, flag, value)| Some((path, flag, value?))).collect();
-    let config = match config::load(&sources) {
-        Ok(config) => config,
+    let reading = match config::read(&sources) {
+        Ok(reading) => reading,
         Err(errors) => return refuse(errors),
     };
-    match node::run(config, shutdown).await {
+    let reloader = Reloader::new(sources, &reading, logging);
+    match node::run(reading.config, reloader, shutdown).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(format!("{error:#}")),
     }

@@ -16,9 +16,10 @@ mod request;
 
 use std::sync::Arc;
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{Method, StatusCode, Uri};
-use axum::middleware;
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use axum::routing::{get, post, put};
 use axum::{Extension, Router};
 
@@ -28,7 +29,6 @@ use problem::Problem;
 
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
-    let body_bytes_max = app.config().http.body_bytes_max;
     Router::new()
         .route("/health", get(observe::health))
         .route("/cache/stats", get(observe::stats))
@@ -56,8 +56,14 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn_with_state(app.clone(), auth::require_token))
-        .layer(DefaultBodyLimit::max(body_bytes_max))
+        .layer(middleware::from_fn_with_state(app.clone(), limit_body))
         .layer(Extension(app))
+}
+
+/// Bodies are as long as the configuration allows now.
+async fn limit_body(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    DefaultBodyLimit::max(app.live().body_bytes_max).apply(&mut request);
+    next.run(request).await
 }
 
 async fn no_route(uri: Uri) -> Problem {

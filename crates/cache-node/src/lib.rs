@@ -6,6 +6,8 @@
 //! | [`assembly`] | the one place where policy, store and transport are chosen |
 //! | [`http`] | the interface to the outside |
 //! | [`events`] | the latest events, for whoever asks or follows |
+//! | [`reload`] | reading the configuration again while the node runs |
+//! | [`logging`] | the log, by a filter that can change |
 //! | [`node`] | a node from start to stop |
 //! | [`demo`] | nodes in one process replay a market, and every read is judged |
 //! | [`cli`] | the command line |
@@ -16,7 +18,9 @@ pub mod config;
 pub mod demo;
 pub mod events;
 pub mod http;
+pub mod logging;
 pub mod memory;
 pub mod node;
 mod record;
+pub mod reload;
 mod schedule;

@@ -8,14 +8,14 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    cli.log_to_stderr();
+    let logging = cli.log_to_stderr();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return cli::refuse(format!("no threads can be started: {error}")),
     };
     runtime.block_on(async {
         match node::shutdown_on_signals() {
-            Ok(shutdown) => cli.run(shutdown).await,
+            Ok(shutdown) => cli.run(logging, shutdown).await,
             Err(error) => cli::refuse(format!("signals cannot be received: {error}")),
         }
     })

@@ -6,12 +6,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use cache_l1::{MemoryPressure, MemoryReading};
 use cache_tiered::TieredCache;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
+
+use crate::config::LiveConfig;
 
 /// Where usage and limit are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,14 +76,23 @@ fn number(path: &Path) -> Option<u64> {
 }
 
 /// Looks at memory now and then, and lets entries leave L1 where that helps. Ends with `shutdown`.
-pub(crate) async fn watch(cache: TieredCache, meter: Meter, every: Duration, shutdown: CancellationToken) {
+pub(crate) async fn watch(cache: TieredCache, live: LiveConfig, shutdown: CancellationToken) {
     let mut pressure = MemoryPressure::default();
     let mut told = false;
+    // What is watched now, and by which limit it was chosen.
+    let mut watched: Option<(Option<u64>, Option<Meter>)> = None;
     loop {
+        let now = live.current();
+        if watched.as_ref().is_none_or(|(limit, _)| *limit != now.memory_limit) {
+            let meter = Meter::of_this_process(now.memory_limit);
+            info!(?meter, "watching memory");
+            watched = Some((now.memory_limit, meter));
+        }
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(every) => {}
+            () = tokio::time::sleep(now.memory_check_every) => {}
         }
+        let Some((_, Some(meter))) = &watched else { continue };
         let Some((used, limit)) = meter.read() else {
             if !std::mem::replace(&mut told, true) {
                 warn!(?meter, "the use of memory cannot be read; entries do not leave for it");

@@ -21,8 +21,9 @@ use crate::assembly::{self, Shared};
 use crate::config::NodeConfig;
 use crate::events::Events;
 use crate::http::{self, App};
-use crate::memory::{self, Meter};
+use crate::memory;
 use crate::record::Record;
+use crate::reload::Reloader;
 
 /// How often, and how far apart, a master that does not answer is asked at the start whether it is guarded.
 const ASKED_MAX: u32 = 10;
@@ -94,18 +95,14 @@ impl Node {
         // A listener that fails stops this node, not whatever else the caller's token stands for.
         let shutdown = shutdown.child_token();
         let tasks = TaskTracker::new();
-        if let Some(every) = app.config().health_check_every {
-            tasks.spawn(watch_health(app.clone(), every, shutdown.clone()));
+        if app.config().health_checks {
+            tasks.spawn(watch_health(app.clone(), shutdown.clone()));
         }
         tasks.spawn({
             let (record, market, shutdown) = (record.clone(), app.market().clone(), shutdown.clone());
             async move { record.keep(market, shutdown).await }
         });
-        let (limit, every) = (app.config().memory_limit, app.config().memory_check_every);
-        if let Some(meter) = Meter::of_this_process(limit) {
-            info!(?meter, "watching memory");
-            tasks.spawn(memory::watch(app.cache().clone(), meter, every, shutdown.clone()));
-        }
+        tasks.spawn(memory::watch(app.cache().clone(), app.config().live.clone(), shutdown.clone()));
         let stopping = {
             let (app, shutdown) = (app.clone(), shutdown.clone());
             async move {
@@ -164,19 +161,27 @@ async fn refuse_unguarded(redis: &RedisStore) -> anyhow::Result<()> {
     }
 }
 
-/// Runs a node until `shutdown` is cancelled. Says on stdout where it listens.
+/// Runs a node until `shutdown` is cancelled, and reads its configuration again at SIGHUP. Says on stdout where it listens.
 ///
 /// # Errors
 /// As [`Node::start`] and [`Node::serve`].
-pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(config: NodeConfig, reloader: Reloader, shutdown: CancellationToken) -> anyhow::Result<()> {
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
     let (id, backing) = (config.identity.id.clone(), config.backing.to_string());
     let node = Node::start(config).await?;
     let address = node.address()?;
+    // Before anybody can know that the node is there: an unheard SIGHUP would end it.
+    let stopped = CancellationToken::new();
+    let reloading = reloader.on_hangup(node.cache().clone(), stopped.clone())?;
     info!(node = %id, %address, transport = backing, "serving");
     // Whoever starts the node may have closed its end.
     let _ = writeln!(std::io::stdout(), "listening on http://{address}");
-    node.serve(shutdown).await
+    let serving = async {
+        let served = node.serve(shutdown).await;
+        stopped.cancel();
+        served
+    };
+    tokio::join!(serving, reloading).0
 }
 
 /// A token that SIGTERM and SIGINT cancel. A second signal ends the process at once.
@@ -204,7 +209,7 @@ pub fn shutdown_on_signals() -> std::io::Result<CancellationToken> {
 }
 
 /// Looks at the node's health now and then, and logs when it changes.
-async fn watch_health(app: Arc<App>, every: Duration, shutdown: CancellationToken) {
+async fn watch_health(app: Arc<App>, shutdown: CancellationToken) {
     let mut before = None;
     let mut unguarded = false;
     loop {
@@ -229,7 +234,7 @@ async fn watch_health(app: Arc<App>, every: Duration, shutdown: CancellationToke
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(every) => {}
+            () = tokio::time::sleep(app.live().health_check_every) => {}
         }
     }
 }

@@ -47,8 +47,9 @@ fn the_defaults_are_valid_and_need_nothing() {
     let config = NodeConfig::default();
     assert!(matches!(config.backing, Backing::Embedded));
     assert_eq!(config.http.listen, "127.0.0.1:8080");
-    assert_eq!(config.health_check_every, Some(Duration::from_secs(30)));
-    assert!(config.http.token.is_none() && config.warnings.is_empty());
+    let live = config.live.current();
+    assert!(config.health_checks && live.health_check_every == Duration::from_secs(30));
+    assert!(live.auth.tokens.is_empty() && config.warnings.is_empty());
     assert_eq!(l1_size(&config), 1_000);
     let id = config.identity.id.as_str();
     let suffix = id.strip_prefix("edge_node_").expect(id);
@@ -121,8 +122,9 @@ fn every_name_of_the_environment_is_heard() {
     assert_eq!(l1_size(&config), 12);
     assert!(config.cache_types.iter().all(|plan| !plan.settings.event_driven));
     assert!(!config.enable_metrics);
-    assert_eq!(config.health_check_every, Some(Duration::from_secs(45)));
-    assert_eq!(config.http.token.as_ref().map(|token| token.expose()), Some("hunter3"));
+    let live = config.live.current();
+    assert_eq!(live.health_check_every, Duration::from_secs(45));
+    assert_eq!(live.auth.tokens[0].secret.expose(), "hunter3");
     let with_tls = right("", &[("REDIS_URL", "redis://h"), ("CACHE_ENABLE_TLS", "true")]);
     assert!(matches!(with_tls.backing, Backing::Redis(redis) if redis.tls.is_some()));
 }
@@ -174,11 +176,13 @@ fn several_masters_have_settings_of_their_own() {
 fn profiles_set_their_switches() {
     let development = right("profile = \"Development\"", &[]);
     assert_eq!(development.profile, Some(Profile::Development));
-    assert!(!development.enable_metrics && development.health_check_every.is_none());
+    assert!(!development.enable_metrics && !development.health_checks);
     let production =
         right("", &[("CACHE_PROFILE", "production"), ("CACHE_AUTH_TOKEN", "t"), ("REDIS_HOST", "h")]);
     let Backing::Redis(redis) = &production.backing else { panic!("not on Redis") };
-    assert!(redis.tls.is_some() && redis.data_connections > 2 && production.http.token.is_some());
+    assert!(
+        redis.tls.is_some() && redis.data_connections > 2 && production.live.current().auth.tokens.len() == 1
+    );
     let errors = wrong("profile = \"production\"", &[]);
     assert!(
         errors.to_string().contains("cache.require_auth") && errors.to_string().contains("CACHE_AUTH_TOKEN")
@@ -328,7 +332,7 @@ fn doors_left_open_are_told() {
     let closed = right("listen = \"0.0.0.0:1\"", &[("CACHE_AUTH_TOKEN", "t")]);
     assert!(closed.warnings.is_empty());
     let off = right("", &[("CACHE_AUTH_TOKEN", "t"), ("CACHE_REQUIRE_AUTH", "false")]);
-    assert!(off.http.token.is_none() && off.warnings.len() == 1);
+    assert!(off.live.current().auth.tokens.is_empty() && off.warnings.len() == 1);
     for listen in ["8080", "host", "host:99999", ":80", "::1:80"] {
         assert!(load(&typed(&format!("listen = \"{listen}\""), &[]).sources).is_err(), "{listen}");
     }
@@ -356,4 +360,78 @@ fn nodes_that_share_a_redis_must_share_their_database() {
     assert!(load(&[], vec![]).expect("a node alone").database.private);
     let unknown = told(&[("DATABASE_URL", "mysql://u:hunter2@h/m")]);
     assert!(unknown.contains("postgres://") && !unknown.contains("hunter2"), "{unknown}");
+}
+
+#[test]
+fn tokens_are_a_list_of_tables_with_scopes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("token");
+    std::fs::write(&path, "hunter4\n").expect("written");
+    let file = format!(
+        "[[auth.tokens]]\nname = \"dashboard\"\ntoken = \"hunter3\"\nscopes = [\"read\"]\n\
+         [[auth.tokens]]\nname = \"deploy\"\ntoken_file = \"{}\"\nscopes = [\"Read\", \"invalidate\"]\n",
+        path.display()
+    );
+    let config = right(&file, &[("CACHE_AUTH_TOKEN", "hunter2"), ("CACHE_REQUIRE_AUTH", "true")]);
+    let tokens = config.live.current().auth.tokens.clone();
+    let told: Vec<_> = tokens
+        .iter()
+        .map(|token| (token.name.as_str(), token.secret.expose(), token.scopes.clone()))
+        .collect();
+    use cache_node::config::TokenScope::{Admin, Invalidate, Read};
+    assert_eq!(
+        told,
+        [
+            ("dashboard", "hunter3", vec![Read]),
+            ("deploy", "hunter4", vec![Read, Invalidate]),
+            ("admin", "hunter2", vec![Admin])
+        ]
+    );
+
+    let file = "[auth]\n[[auth.tokens]]\nname = \"a\"\ntoken = \"hunter2\"\nscopes = [\"reed\"]\n\
+                [[auth.tokens]]\nname = \"a\"\ntoken = \"hunter2\"\ntoken_file = \"/no\"\nscope = [\"read\"]\n\
+                [[auth.tokens]]\ntoken = \"hunter2 blank\"\nscopes = \"read\"\n\
+                [[auth.tokens]]\nname = \"b\"\ntoken_file = \"/does/not/exist\"\nscopes = [\"read\"]\n";
+    let errors = wrong(file, &[]).to_string();
+    for told in [
+        "auth.tokens[0].scopes",
+        "must be one of read, write, invalidate, admin",
+        "line 5",
+        "auth.tokens[1].scope (",
+        "did you mean scopes?",
+        "auth.tokens[1].name = \"a\"",
+        "another token",
+        "needs either token or token_file",
+        "auth.tokens[2].token (",
+        "auth.tokens[2].name",
+        "auth.tokens[2].scopes = \"read\"",
+        "must be a list",
+        "auth.tokens[3].token_file",
+        "cannot be read",
+    ] {
+        assert!(errors.contains(told), "{told:?} is not in {errors}");
+    }
+    assert!(!errors.contains("hunter2"), "{errors}");
+    assert!(wrong("[auth]\ntokens = 7", &[]).to_string().contains("[[auth.tokens]]"));
+}
+
+#[test]
+fn a_secret_may_stand_in_a_file_that_the_environment_names() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("url").display().to_string();
+    std::fs::write(&path, "redis://u:hunter2@h/2\n").expect("written");
+    let config = right("", &[("REDIS_URL_FILE", &path)]);
+    assert_eq!(config.backing.to_string(), "redis at h:6379/2");
+    let both = wrong("", &[("REDIS_URL_FILE", &path), ("REDIS_URL", "redis://hunter2@h")]).to_string();
+    assert!(both.contains("REDIS_URL_FILE too") && !both.contains("hunter2"), "{both}");
+    let gone = wrong("", &[("CACHE_AUTH_TOKEN_FILE", "/does/not/exist")]).to_string();
+    assert!(gone.contains("CACHE_AUTH_TOKEN_FILE") && gone.contains("cannot be read"), "{gone}");
+}
+
+#[test]
+fn errors_name_the_line_of_the_file() {
+    let file = "# a comment\n[cache]\nl1_size = 0\n\n[namespaces.session]\nttl = \"soon\"\n";
+    let errors = wrong(file, &[]).to_string();
+    assert!(errors.contains("line 3): must be a whole number"), "{errors}");
+    assert!(errors.contains("line 6): must be a duration"), "{errors}");
 }

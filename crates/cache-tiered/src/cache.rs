@@ -304,6 +304,22 @@ impl TieredCache {
         Ok(JsonCache::new(self.core.clone(), self.space(name)?.clone().json()))
     }
 
+    /// Gives a namespace another TTL. What is written from now on has it, unless a call asks for another; what is there
+    /// keeps its own. Stamps of invalidations are kept for the namespace's longest TTL, so a longer one is refused.
+    ///
+    /// # Errors
+    /// [`NamespaceError::Unknown`], or [`NamespaceError::Ttl`] below one millisecond or beyond
+    /// [`NamespaceSettings::ttl_max`].
+    pub fn set_ttl(&self, name: &str, ttl: Duration) -> Result<(), NamespaceError> {
+        let space = self.space(name)?;
+        let most = space.settings().ttl_max;
+        if ttl < Duration::from_millis(1) || ttl > most {
+            return Err(NamespaceError::Ttl { name: name.to_owned(), ttl, most });
+        }
+        space.set_ttl(ttl);
+        Ok(())
+    }
+
     /// The namespaces, by name.
     pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
         let mut all: Vec<&Namespace> = self.core.spaces.keys().collect();

@@ -137,6 +137,16 @@ pub enum NamespaceError {
         /// Those that exist.
         known: String,
     },
+    /// It cannot have this TTL.
+    #[error("namespace {name} cannot have a TTL of {ttl:?}: it is from 1 ms to {most:?}")]
+    Ttl {
+        /// The namespace.
+        name: String,
+        /// What was asked for.
+        ttl: Duration,
+        /// The longest it can have.
+        most: Duration,
+    },
     /// It holds values of another type.
     #[error("namespace {name} holds {holds}, not {asked}")]
     OtherType {

@@ -260,8 +260,8 @@ impl<V: Cacheable> Load<'_, V> {
         keep: impl Fn(&Found<V>),
     ) -> Found<V> {
         let settings = &self.space.settings;
-        let default =
-            if loaded.value.is_none() { settings.absent_ttl.min(settings.ttl) } else { settings.ttl };
+        let usual = self.space.ttl();
+        let default = if loaded.value.is_none() { settings.absent_ttl.min(usual) } else { usual };
         let ttl = loaded
             .ttl
             .or(self.options.ttl)

@@ -1,6 +1,7 @@
 //! One namespace: its L1, its flights, its records, its counters.
 
 use std::any::type_name;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -67,6 +68,8 @@ pub(crate) type L1Of<V> = L1<Key, Option<Arc<V>>>;
 
 pub(crate) struct Space<V> {
     pub(crate) settings: NamespaceSettings,
+    /// The TTL in milliseconds; it alone of the settings can change while the cache runs.
+    ttl_ms: AtomicU64,
     /// The staleness bound in milliseconds, as the hit path compares it.
     pub(crate) bound_ms: u64,
     pub(crate) l1: L1Of<V>,
@@ -83,6 +86,10 @@ pub(crate) struct Space<V> {
     /// Keys whose hash is below this are watched by the auditor; 0 = none.
     pub(crate) audited_below: u64,
     pub(crate) audit: Option<Audit>,
+}
+
+fn millis(duration: Duration) -> u64 {
+    duration.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
 /// How values of a type are written in a namespace.
@@ -136,12 +143,22 @@ impl<V: Cacheable> Space<V> {
             counters: Counters::new(),
             audited_below: audit.as_ref().map_or(0, Audit::below),
             audit,
-            bound_ms: settings.staleness_bound.as_millis().try_into().unwrap_or(u64::MAX),
+            ttl_ms: AtomicU64::new(millis(settings.ttl)),
+            bound_ms: millis(settings.staleness_bound),
             settings,
         });
         let borrower: Weak<Self> = Arc::downgrade(&space);
         space.l1.open_to_claims(borrower);
         Some(space)
+    }
+
+    /// How long a value lives if nobody says otherwise.
+    pub(crate) fn ttl(&self) -> Duration {
+        Duration::from_millis(self.ttl_ms.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_ttl(&self, ttl: Duration) {
+        self.ttl_ms.store(millis(ttl), Ordering::Relaxed);
     }
 
     pub(crate) fn partition(&self, key: &Key) -> Partition {

@@ -3,6 +3,7 @@
 use std::any::{Any, type_name};
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cache_events::{Key, KeyBuilder, NameError, Namespace, Scope, Version};
 use futures_util::future::BoxFuture;
@@ -29,6 +30,8 @@ pub(crate) trait AnySpace: Any + Send + Sync {
     fn stats(&self) -> NamespaceStats;
     fn add_latencies(&self, l1: &mut Histogram<u64>, l2: &mut Histogram<u64>);
     fn sweep(&self, now: u64);
+    /// Values that are written from now on live so long, unless a call says otherwise.
+    fn set_ttl(&self, ttl: Duration);
     /// Entries in L1.
     fn l1_entries(&self) -> usize;
     /// Bytes in L1, overhead included.
@@ -67,6 +70,10 @@ impl<V: Cacheable> AnySpace for Space<V> {
 
     fn sweep(&self, now: u64) {
         drop(self.l1.sweep(now, SWEEP_BUDGET));
+    }
+
+    fn set_ttl(&self, ttl: Duration) {
+        Space::set_ttl(self, ttl);
     }
 
     fn l1_entries(&self) -> usize {

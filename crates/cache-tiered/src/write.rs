@@ -168,7 +168,7 @@ impl<V: Cacheable> Space<V> {
         let tiers = options.tiers.unwrap_or(self.settings.tiers);
         let at = self.address(key);
         let partition = self.partition(key);
-        let default = if value.is_none() { self.settings.absent_ttl } else { self.settings.ttl };
+        let default = if value.is_none() { self.settings.absent_ttl } else { self.ttl() };
         let ttl = options.ttl.unwrap_or(default).clamp(Duration::from_millis(1), self.settings.ttl_max);
         let (ttl_ms, now, server_now) = (ttl.as_millis() as u64, core.clock.now(), core.server_now());
         let soft_ms = soft_ttl(ttl_ms);

@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use cache_events::Key;
-use cache_tiered::{NamespaceSettings, ReadOptions, Tier, Tiers, TypedCache, WriteOptions};
+use cache_tiered::{Loaded, NamespaceSettings, ReadOptions, Tier, Tiers, TypedCache, WriteOptions};
 use support::{builder, checked, joined, ns, server};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -110,4 +110,29 @@ async fn an_idle_time_of_nothing_is_no_setting() {
     let settings = NamespaceSettings { idle: Some(Duration::ZERO), ..NamespaceSettings::new(ns("text")) };
     let wrong = builder(&server, &clock, "a").namespace::<u64>(settings).start();
     assert!(wrong.is_err_and(|error| error.to_string().contains("idle")));
+}
+
+#[tokio::test]
+async fn a_ttl_can_change_while_the_cache_runs_and_what_is_there_keeps_its_own() {
+    let (server, clock) = server();
+    let node = builder(&server, &clock, "a").namespace::<u64>(sessions(Tiers::L2Only));
+    let node = checked(node.start().expect("valid settings"));
+    joined(&node).await;
+    let cache = node.namespace::<u64>("sessions").expect("declared");
+    let (old, new, loaded) = (cache.key("old"), cache.key("new"), cache.key("loaded"));
+    let (old, new, loaded) = (old.expect("valid"), new.expect("valid"), loaded.expect("valid"));
+    let _ = cache.put(&old, 1).await.expect("stored");
+    node.set_ttl("sessions", MINUTE).expect("within its bounds");
+    let _ = cache.put(&new, 2).await.expect("stored");
+    let _ = cache.get_or_load(&loaded, || async { Ok(Loaded::new(3)) }).await.expect("loaded");
+    clock.advance(MINUTE);
+    assert!(node.sync(Duration::from_secs(5)).await, "or L2 is not asked");
+    assert_eq!(tier_of(&cache, &new).await, None);
+    assert_eq!(tier_of(&cache, &loaded).await, None);
+    assert_eq!(tier_of(&cache, &old).await, Some(Tier::L2));
+
+    for (name, ttl) in [("sessions", Duration::ZERO), ("sessions", 61 * MINUTE), ("nobody", MINUTE)] {
+        assert!(node.set_ttl(name, ttl).is_err(), "{name} {ttl:?}");
+    }
+    node.stop().await;
 }

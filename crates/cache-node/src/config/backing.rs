@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use cache_redis::{Pem, RedisConfig, Secret, TlsConfig, Topology};
 
-use super::check::{Check, duration, label, whole};
+use super::check::Check;
 use super::checked::Backing;
+use super::parse::{duration, label, whole};
 use super::raw::Origin;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -41,7 +42,8 @@ pub(super) fn backing(check: &mut Check<'_>, tls: bool) -> Backing {
     let prefix = check.get("redis.prefix", String::new(), label);
     let operation_timeout =
         check.get("redis.operation_timeout", MINUTE, duration(Duration::from_millis(1), MINUTE));
-    let by_host = host.is_some() && (url.is_none() || check.origin("redis.host") > check.origin("redis.url"));
+    let by_host = host.is_some()
+        && (url.is_none() || check.origin("redis.host").rank() > check.origin("redis.url").rank());
     let (mut config, db_said) = match (url, host) {
         (_, Some(host)) if by_host => (RedisConfig { host, port, ..RedisConfig::default() }, false),
         (Some(stated), _) => stated,
@@ -106,7 +108,7 @@ fn tls_of(check: &mut Check<'_>, tls: bool) -> Tls {
         Err(error) => Err(format!("cannot be read ({error})")),
     };
     // What was typed for Redis is more special than the switch for all.
-    let on = check.read("redis.ssl", super::check::truth).unwrap_or(tls);
+    let on = check.read("redis.ssl", super::parse::truth).unwrap_or(tls);
     let ca = check.read("redis.ca_file", file);
     let client = (check.read("redis.client_cert_file", file), check.read("redis.client_key_file", file));
     let client = match client {

@@ -1,12 +1,12 @@
 //! From text to types: reads settings one by one and remembers everything that is wrong.
 
-use std::time::Duration;
-
 use figment::value::{Dict, Value};
 
 use super::errors::ConfigError;
+use super::parse::truth;
 use super::raw::{Origin, Raw, text_of};
-use super::settings::setting;
+use super::settings::{Kind, setting};
+use super::shown::without_secrets;
 
 /// Reads settings and collects what is wrong with them.
 pub(crate) struct Check<'a> {
@@ -30,6 +30,7 @@ impl<'a> Check<'a> {
         let origin = typed.as_ref().map_or(Origin::Default, |typed| typed.origin.clone());
         let secret = setting(path).is_some_and(|setting| setting.secret);
         let value = typed.and_then(|typed| text_of(&typed.value)).filter(|_| !secret);
+        let value = value.map(|text| without_secrets(&text));
         self.errors.push(ConfigError::new(path, origin, value, rule));
     }
 
@@ -63,29 +64,98 @@ impl<'a> Check<'a> {
         self.get(path, false, truth)
     }
 
+    #[allow(dead_code, reason = "the allow-list of addresses is its first user")]
+    /// The items of a list that are right; nothing if it is not set. One that is wrong is told with its number.
+    pub(crate) fn list<T>(
+        &mut self,
+        path: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let typed = self.raw.typed(path)?;
+        let Value::Array(_, items) = typed.value else {
+            self.wrong(path, "must be a list, such as [\"a\", \"b\"]");
+            return None;
+        };
+        let mut right = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let text = text_of(item);
+            let parsed = text.as_deref().map(|text| parse(text.trim()));
+            match parsed.unwrap_or_else(|| Err("must be a single value".to_owned())) {
+                Ok(value) => right.push(value),
+                Err(rule) => {
+                    let secret = setting(path).is_some_and(|setting| setting.secret);
+                    let text = text.filter(|_| !secret).map(|text| without_secrets(&text));
+                    let (place, origin) =
+                        (format!("{path}[{index}]"), self.place(path, index, &typed.origin));
+                    self.errors.push(ConfigError::new(place, origin, text, rule));
+                }
+            }
+        }
+        Some(right)
+    }
+
+    /// What `read` makes of each table of a list, where it makes something of it.
+    pub(crate) fn tables<T>(
+        &mut self,
+        path: &str,
+        mut read: impl FnMut(&mut TableCheck<'_>) -> Option<T>,
+    ) -> Vec<T> {
+        let Some(typed) = self.raw.typed(path) else { return Vec::new() };
+        let Value::Array(_, items) = &typed.value else {
+            self.wrong(path, format!("must be a list of tables: write [[{path}]]"));
+            return Vec::new();
+        };
+        let mut made = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let Value::Dict(_, table) = item else {
+                self.wrong(path, format!("must be a list of tables: write [[{path}]]"));
+                break;
+            };
+            let path = format!("{path}[{index}]");
+            made.extend(read(&mut TableCheck { path, table, raw: self.raw, errors: &mut self.errors }));
+        }
+        made
+    }
+
     /// The table of one namespace.
-    pub(crate) fn namespace<'b>(&'b mut self, name: &'b str, table: &'b Dict) -> NamespaceCheck<'b> {
-        NamespaceCheck { name, table, origin: self.raw.file_origin(), errors: &mut self.errors }
+    pub(crate) fn namespace<'b>(&'b mut self, name: &str, table: &'b Dict) -> TableCheck<'b> {
+        let path = format!("namespaces.{name}");
+        TableCheck { path, table, raw: self.raw, errors: &mut self.errors }
+    }
+
+    #[allow(dead_code, reason = "as for `list`")]
+    fn place(&self, path: &str, index: usize, origin: &Origin) -> Origin {
+        match origin {
+            Origin::File(..) => self.raw.origin_in_file(&format!("{path}[{index}]")),
+            other => other.clone(),
+        }
     }
 }
 
-/// Reads the settings of one namespace.
-pub(crate) struct NamespaceCheck<'a> {
-    name: &'a str,
+/// Reads the settings of one table: of a namespace, or of one in a list.
+pub(crate) struct TableCheck<'a> {
+    path: String,
     table: &'a Dict,
-    origin: Origin,
+    raw: &'a Raw,
     errors: &'a mut Vec<ConfigError>,
 }
 
-impl NamespaceCheck<'_> {
+impl TableCheck<'_> {
     /// Says that a setting is wrong; without a setting, that the whole is.
     pub(crate) fn wrong(&mut self, setting: Option<&str>, rule: impl Into<String>) {
-        let value = setting.and_then(|setting| self.table.get(setting)).and_then(text_of);
-        let path = match setting {
-            Some(setting) => format!("namespaces.{}.{setting}", self.name),
-            None => format!("namespaces.{}", self.name),
-        };
-        self.errors.push(ConfigError::new(path, self.origin.clone(), value, rule));
+        let shown = setting.filter(|setting| !self.is_secret(setting));
+        let value = shown.and_then(|setting| self.table.get(setting)).and_then(text_of);
+        let path = setting.map_or_else(|| self.path.clone(), |setting| format!("{}.{setting}", self.path));
+        // What is missing stands nowhere, but its table does.
+        let at = if setting.is_some_and(|name| self.table.contains_key(name)) { &path } else { &self.path };
+        let origin = self.raw.origin_in_file(at);
+        self.errors.push(ConfigError::new(path, origin, value.map(|text| without_secrets(&text)), rule));
+    }
+
+    fn is_secret(&self, name: &str) -> bool {
+        let list = self.path.split('[').next().and_then(setting);
+        let Some(Kind::Tables(fields)) = list.map(|setting| setting.kind) else { return false };
+        fields.iter().any(|field| field.name == name && field.secret)
     }
 
     /// Replaces a value by what was typed, if anything right was.
@@ -95,78 +165,46 @@ impl NamespaceCheck<'_> {
         target: &mut T,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> bool {
-        let Some(value) = self.table.get(setting) else { return false };
+        let read = self.read(setting, parse);
+        let right = read.is_some();
+        if let Some(value) = read {
+            *target = value;
+        }
+        right
+    }
+
+    /// A setting, if it is set and right.
+    pub(crate) fn read<T>(&mut self, setting: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let value = self.table.get(setting)?;
         let parsed = match text_of(value) {
             Some(text) => parse(text.trim()),
             None => Err("must be a single value".to_owned()),
         };
-        match parsed {
-            Ok(value) => {
-                *target = value;
-                true
+        parsed.map_err(|rule| self.wrong(Some(setting), rule)).ok()
+    }
+
+    /// A list of values, if it is set and right.
+    pub(crate) fn list<T>(
+        &mut self,
+        setting: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let read = match self.table.get(setting)? {
+            Value::Array(_, items) => {
+                items.iter().map(|item| parse(text_of(item).unwrap_or_default().trim())).collect()
             }
-            Err(rule) => {
-                self.wrong(Some(setting), rule);
-                false
-            }
-        }
+            _ => Err("must be a list, such as [\"a\", \"b\"]".to_owned()),
+        };
+        read.map_err(|rule| self.wrong(Some(setting), rule)).ok()
+    }
+
+    /// Whether the table has it, right or wrong.
+    pub(crate) fn has(&self, setting: &str) -> bool {
+        self.table.contains_key(setting)
     }
 
     /// The text of a setting.
     pub(crate) fn text(&self, setting: &str) -> Option<String> {
-        self.table.get(setting).and_then(|value: &Value| text_of(value))
+        self.table.get(setting).and_then(text_of)
     }
-}
-
-/// `true` or `false`, in the spellings that environments use.
-pub(crate) fn truth(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" => Ok(false),
-        _ => Err("must be true or false".to_owned()),
-    }
-}
-
-/// A whole number within bounds.
-pub(crate) fn whole(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> {
-    move |text| {
-        let number =
-            text.replace('_', "").parse::<u64>().ok().filter(|number| (least..=most).contains(number));
-        number.ok_or_else(|| format!("must be a whole number from {least} to {most}"))
-    }
-}
-
-/// A share of a whole.
-pub(crate) fn share(text: &str) -> Result<f64, String> {
-    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
-    share.ok_or_else(|| "must be a number from 0 to 1".to_owned())
-}
-
-/// A duration with its unit, within bounds.
-pub(crate) fn duration(least: Duration, most: Duration) -> impl Fn(&str) -> Result<Duration, String> {
-    move |text| {
-        let parsed = humantime::parse_duration(text);
-        parsed.ok().filter(|duration| (least..=most).contains(duration)).ok_or_else(|| {
-            let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));
-            format!("must be a duration with its unit from {least} to {most}, such as 30s or 1h 30m")
-        })
-    }
-}
-
-/// A duration, where a bare number means seconds.
-pub(crate) fn seconds(least: Duration, most: Duration) -> impl Fn(&str) -> Result<Duration, String> {
-    let with_unit = duration(least, most);
-    move |text| match text.parse::<u64>() {
-        Ok(_) => with_unit(&format!("{text}s")),
-        Err(_) => with_unit(text),
-    }
-}
-
-/// A short name in plain letters.
-pub(crate) fn label(text: &str) -> Result<String, String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if (1..=64).contains(&text.len()) && text.chars().all(allowed) {
-        return Ok(text.to_owned());
-    }
-    Err("must be 1 to 64 letters, digits, '_', '-' or '.'".to_owned())
 }

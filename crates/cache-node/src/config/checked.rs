@@ -7,13 +7,18 @@ use cache_bus::BusConfig;
 use cache_events::NodeId;
 use cache_policy::PolicyKind;
 use cache_redis::{RedisConfig, Topology};
+use tracing_subscriber::EnvFilter;
 
-use super::check::{Check, duration, label, seconds, share, whole};
+use super::auth::AuthConfig;
+use super::check::Check;
 use super::errors::ConfigErrors;
+use super::live::{Live, LiveConfig};
 use super::namespaces::{self, CacheTypePlan, Common};
+use super::parse::{duration, label, seconds, share, whole};
 use super::raw::{Raw, Sources};
 use super::secret::Secret;
 use super::settings::{CacheTier, Profile, by_name};
+use super::shown::{AllTyped, Shown};
 
 /// The configuration of a node.
 #[derive(Debug, Clone)]
@@ -36,10 +41,6 @@ pub struct NodeConfig {
     pub write_deadline: Duration,
     /// Bytes in L1 over all cache types, of which each has its share; `None` = each is bounded by itself.
     pub l1_bytes_max: Option<u64>,
-    /// Bytes of memory that the process may use; `None` = what its control group allows.
-    pub memory_limit: Option<u64>,
-    /// How often the use of memory is looked at.
-    pub memory_check_every: Duration,
     /// Publish events as JSON for other services.
     pub public_channel: bool,
     /// Share of the keys that the auditor watches, 0 to 1; 0 = there is no auditor.
@@ -48,10 +49,12 @@ pub struct NodeConfig {
     pub require_min_replicas: bool,
     /// Ask Redis for its own figures.
     pub enable_metrics: bool,
-    /// How often the node looks at its own health; `None` = only when asked.
-    pub health_check_every: Option<Duration>,
+    /// Look at the node's own health now and then.
+    pub health_checks: bool,
     /// The cache types.
     pub cache_types: Vec<CacheTypePlan>,
+    /// What can change while the node runs. Clones of the configuration share it.
+    pub live: LiveConfig,
     /// What is allowed and still worth a word.
     pub warnings: Vec<String>,
 }
@@ -118,10 +121,6 @@ pub struct DatabaseConfig {
 pub struct HttpConfig {
     /// Host and port to listen on.
     pub listen: String,
-    /// Longest body of a request, in bytes; longer ones are refused with 413.
-    pub body_bytes_max: usize,
-    /// What a request must show; `None` = nothing.
-    pub token: Option<Secret>,
     /// How many may follow the stream of events at the same time; the next one is refused with 503.
     pub event_streams_max: usize,
 }
@@ -131,10 +130,30 @@ pub struct HttpConfig {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(sources: &Sources) -> Result<NodeConfig, ConfigErrors> {
+    read(sources).map(|reading| reading.config)
+}
+
+/// A configuration, and what was typed to get it.
+pub struct Reading {
+    /// What it means.
+    pub config: NodeConfig,
+    /// Every setting with its value and where that comes from, without secrets.
+    pub shown: Vec<Shown>,
+    pub(crate) typed: AllTyped,
+}
+
+/// [`load`], with what was typed.
+///
+/// # Errors
+/// As [`load`].
+pub fn read(sources: &Sources) -> Result<Reading, ConfigErrors> {
     let raw = Raw::gather(sources)?;
     let mut check = Check::new(&raw);
     let config = assemble(&mut check, &raw);
-    if check.errors.is_empty() { Ok(config) } else { Err(ConfigErrors(check.errors)) }
+    if !check.errors.is_empty() {
+        return Err(ConfigErrors(check.errors));
+    }
+    Ok(Reading { shown: super::shown::list(&raw, &config.cache_types), typed: AllTyped::of(&raw), config })
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -164,12 +183,13 @@ fn assemble(check: &mut Check<'_>, raw: &Raw) -> NodeConfig {
     let cache_types = namespaces::check(check, &common, &raw.namespaces());
     let l1_bytes_max = l1_bytes_max(check, &cache_types);
     let database = super::database::database(check, &backing);
+    let live = live(check, interval, &cache_types, &mut warnings);
     NodeConfig {
         profile,
         identity,
         backing,
         database,
-        http: http(check, &mut warnings),
+        http: http(check, &live.auth, &mut warnings),
         eviction: check.get("cache.eviction_policy", PolicyKind::default(), |text| {
             text.parse().map_err(|error: cache_policy::UnknownPolicy| error.to_string())
         }),
@@ -178,17 +198,12 @@ fn assemble(check: &mut Check<'_>, raw: &Raw) -> NodeConfig {
             MINUTE,
             duration(Duration::from_millis(100), MINUTE),
         ),
-        memory_limit: check.read("cache.memory_limit_bytes", whole(1 << 20, 1 << 50)),
-        memory_check_every: check.get(
-            "cache.memory_check_interval",
-            MINUTE,
-            duration(Duration::from_millis(10), MINUTE),
-        ),
         public_channel,
         require_min_replicas: check.switch("redis.require_min_replicas"),
         audit_rate: check.get("cache.audit_rate", 0.0, share),
         enable_metrics: check.switch("cache.enable_metrics"),
-        health_check_every: checks.then_some(interval),
+        health_checks: checks,
+        live: LiveConfig::new(live),
         cache_types,
         l1_bytes_max,
         bus,
@@ -236,35 +251,40 @@ fn random_id() -> NodeId {
     NodeId::new(id).unwrap_or_else(|_| unreachable!("the pattern is a valid name"))
 }
 
-fn http(check: &mut Check<'_>, warnings: &mut Vec<String>) -> HttpConfig {
-    let token = check.read("cache.auth_token", |text| match text {
-        "" => Err("must not be blank; leave it out for no token".to_owned()),
-        text if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            Err("must be printable ASCII without blanks, or no header can carry it".to_owned())
-        }
-        text => Ok(Secret::new(text)),
-    });
-    let require = check.read("cache.require_auth", super::check::truth);
-    let typed_token = check.origin("cache.auth_token").is_typed();
-    if require == Some(true) && !typed_token {
-        check.wrong("cache.require_auth", "needs a token: set CACHE_AUTH_TOKEN, or switch it off");
+/// What can change while the node runs.
+fn live(
+    check: &mut Check<'_>,
+    health_check_every: Duration,
+    cache_types: &[CacheTypePlan],
+    warnings: &mut Vec<String>,
+) -> Live {
+    let often = duration(Duration::from_millis(10), MINUTE);
+    let settings = cache_types.iter().map(|plan| &plan.settings);
+    Live {
+        log_filter: check.get("log.filter", String::new(), |text| {
+            let parsed = EnvFilter::builder().parse(text);
+            parsed
+                .map(|_| text.to_owned())
+                .map_err(|error| format!("must be a filter such as info,cache_bus=debug ({error})"))
+        }),
+        auth: super::auth::auth(check, warnings),
+        body_bytes_max: check.get("cache.body_bytes_max", 1, whole(1, 1 << 30)) as usize,
+        memory_limit: check.read("cache.memory_limit_bytes", whole(1 << 20, 1 << 50)),
+        memory_check_every: check.get("cache.memory_check_interval", MINUTE, often),
+        health_check_every,
+        ttls: settings.map(|settings| (settings.namespace.clone(), settings.ttl)).collect(),
     }
-    if require == Some(false) && typed_token {
-        warnings.push(
-            "cache.auth_token is set but cache.require_auth is off: anybody may use the node".to_owned(),
-        );
-    }
-    let token = token.filter(|_| require != Some(false));
+}
+
+fn http(check: &mut Check<'_>, auth: &AuthConfig, warnings: &mut Vec<String>) -> HttpConfig {
     let listen = check.get("listen", String::new(), listen);
-    if token.is_none() && !is_loopback(&listen) {
+    if auth.tokens.is_empty() && !is_loopback(&listen) {
         let warning =
             format!("listening on {listen} without a token: set CACHE_AUTH_TOKEN, anybody may write here");
         warnings.push(warning);
     }
     HttpConfig {
         listen,
-        body_bytes_max: check.get("cache.body_bytes_max", 1, whole(1, 1 << 30)) as usize,
-        token,
         event_streams_max: check.get("http.event_streams_max", 1, whole(1, 100_000)) as usize,
     }
 }

@@ -7,8 +7,9 @@ use cache_marketplace::namespaces::{CacheTypeSettings, MARKET, PRESETS};
 use cache_tiered::{CodecChoice, Degraded, NamespaceSettings, Tiers, Updates};
 use figment::value::Dict;
 
-use super::check::{Check, NamespaceCheck, duration, truth, whole};
+use super::check::{Check, TableCheck};
 use super::nearest::nearest;
+use super::parse::{duration, truth, whole};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -60,6 +61,51 @@ impl CacheTypePlan {
     pub fn answers_to(&self, name: &str) -> bool {
         self.cache_type == name || self.settings.namespace.as_str() == name
     }
+
+    /// Its settings as they could have been typed: the name, the setting for all cache types that it follows, the value.
+    pub(crate) fn described(&self) -> Vec<(&'static str, Option<&'static str>, String)> {
+        let settings = &self.settings;
+        let time = |duration: Duration| humantime::format_duration(duration).to_string();
+        let or_never = |value: Option<String>| value.unwrap_or_else(|| "never".to_owned());
+        let updates = match settings.updates {
+            Updates::Invalidate => "invalidate",
+            Updates::Value => "value",
+            Updates::ValueEverywhere => "value_everywhere",
+            Updates::Delta => "delta",
+        };
+        let tiers = match settings.tiers {
+            Tiers::Both => "both",
+            Tiers::L1Only => "l1",
+            Tiers::L2Only => "l2",
+        };
+        let degraded = match settings.degraded {
+            Degraded::Strict => "strict".to_owned(),
+            Degraded::Fail => "fail".to_owned(),
+            Degraded::BoundedStale(age) => format!("stale:{}", time(age)),
+        };
+        let values = if self.free_json { "json" } else { "its own" };
+        let compress = settings.compress_above_bytes.map(|bytes| bytes.to_string());
+        vec![
+            ("type", None, values.to_owned()),
+            ("ttl", None, time(settings.ttl)),
+            ("ttl_max", None, time(settings.ttl_max)),
+            ("l1_ttl_max", None, time(settings.l1_ttl_max)),
+            ("idle", None, or_never(settings.idle.map(time))),
+            ("absent_ttl", None, time(settings.absent_ttl)),
+            ("event_driven", None, settings.event_driven.to_string()),
+            ("updates", None, updates.to_owned()),
+            ("critical", None, settings.critical.to_string()),
+            ("l1_entries_max", Some("cache.l1_size"), settings.l1_entries_max.to_string()),
+            ("l1_bytes_max", None, settings.l1_bytes_max.to_string()),
+            ("tiers", Some("cache.enable_l1_cache"), tiers.to_owned()),
+            ("staleness_bound", Some("cache.staleness_bound"), time(settings.staleness_bound)),
+            ("degraded", None, degraded),
+            ("compress_above_bytes", Some("cache.enable_compression"), or_never(compress)),
+            ("value_bytes_max", None, settings.value_bytes_max.to_string()),
+            ("loads_max", None, settings.loads_max.to_string()),
+            ("load_timeout", None, time(settings.load_timeout)),
+        ]
+    }
 }
 
 fn with_common(namespace: Namespace, ttl: Duration, common: &Common) -> NamespaceSettings {
@@ -93,7 +139,7 @@ fn known(row: &CacheTypeSettings, free_json: bool, common: &Common) -> Option<Ca
 
 /// A cache type that only the file knows. It must say so, or a slip of the finger would make a new one.
 fn declared(
-    reading: &mut NamespaceCheck<'_>,
+    reading: &mut TableCheck<'_>,
     name: &str,
     known: &[&str],
     common: &Common,
@@ -127,7 +173,7 @@ fn declared(
     Some(CacheTypePlan { cache_type: name.to_owned(), free_json: true, settings })
 }
 
-fn change(reading: &mut NamespaceCheck<'_>, plan: &mut CacheTypePlan, common: &Common) {
+fn change(reading: &mut TableCheck<'_>, plan: &mut CacheTypePlan, common: &Common) {
     let free_json = plan.free_json;
     let settings = &mut plan.settings;
     let any = || duration(MILLISECOND, 365 * DAY);

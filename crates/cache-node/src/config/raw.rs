@@ -11,8 +11,8 @@ use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Provider};
 
 use super::errors::{ConfigError, ConfigErrors};
-use super::file;
-use super::settings::{CacheTier, Profile, SETTINGS, by_name};
+use super::file::{self, Lines};
+use super::settings::{CacheTier, Kind, Profile, SETTINGS, Setting, by_name, setting};
 
 /// Where the parts of a configuration come from.
 #[derive(Clone, Default)]
@@ -45,7 +45,7 @@ impl Sources {
 }
 
 /// Where a value was typed. In the order of precedence.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// Nobody typed it.
     Default,
@@ -53,10 +53,12 @@ pub enum Origin {
     Profile(&'static str),
     /// It follows from the node's cache tier.
     CacheTier(&'static str),
-    /// The configuration file.
-    File(PathBuf),
+    /// The configuration file, and the line where the value begins.
+    File(PathBuf, Option<usize>),
     /// An environment variable.
     Env(&'static str),
+    /// The file that the environment variable of this name and `_FILE` names.
+    EnvFile(&'static str),
     /// A flag of the command line.
     Flag(&'static str),
 }
@@ -64,7 +66,19 @@ pub enum Origin {
 impl Origin {
     /// Whether somebody typed it, rather than that it followed from something.
     pub(crate) fn is_typed(&self) -> bool {
-        *self >= Self::File(PathBuf::new())
+        self.rank() >= 3
+    }
+
+    /// Its place in the order of precedence: the higher one holds.
+    pub(crate) fn rank(&self) -> u8 {
+        match self {
+            Self::Default => 0,
+            Self::Profile(_) => 1,
+            Self::CacheTier(_) => 2,
+            Self::File(..) => 3,
+            Self::Env(_) | Self::EnvFile(_) => 4,
+            Self::Flag(_) => 5,
+        }
     }
 }
 
@@ -74,8 +88,10 @@ impl fmt::Display for Origin {
             Self::Default => f.write_str("by default"),
             Self::Profile(name) => write!(f, "by profile {name}"),
             Self::CacheTier(name) => write!(f, "by cache tier {name}"),
-            Self::File(path) => write!(f, "in {}", path.display()),
+            Self::File(path, None) => write!(f, "in {}", path.display()),
+            Self::File(path, Some(line)) => write!(f, "in {} line {line}", path.display()),
             Self::Env(name) => write!(f, "in the environment as {name}"),
+            Self::EnvFile(name) => write!(f, "in the file of {name}_FILE"),
             Self::Flag(name) => write!(f, "by {name}"),
         }
     }
@@ -86,7 +102,8 @@ pub(crate) struct Raw {
     figment: Figment,
     origins: Vec<Origin>,
     file: Option<PathBuf>,
-    /// Names that the file should not have.
+    lines: Lines,
+    /// Names that the file should not have, and files of secrets that cannot be read.
     pub(crate) misfits: Vec<ConfigError>,
 }
 
@@ -102,30 +119,30 @@ impl Raw {
     /// # Errors
     /// What kept the file from being read.
     pub(crate) fn gather(sources: &Sources) -> Result<Self, ConfigErrors> {
-        let (mut dict, mut misfits) = (Dict::new(), Vec::new());
+        let mut typed = Typing::new(sources);
         if let Some(path) = &sources.file {
-            dict = file::read(path)?;
-            misfits = file::take_misfits(&mut dict, path);
+            (typed.dict, typed.lines) = file::read(path)?;
+            typed.misfits.extend(file::take_misfits(&mut typed.dict, path, &typed.lines));
         }
         // Profile and cache tier decide defaults and may themselves be typed anywhere.
-        let typed = Self::merge(&[], &dict, sources);
+        let first = Self::merge(&[], &typed);
         let mut implied = Vec::new();
         let profile =
-            typed.text("profile").and_then(|name| by_name(&Profile::ALL, Profile::name, &name).ok());
+            first.text("profile").and_then(|name| by_name(&Profile::ALL, Profile::name, &name).ok());
         if let Some(profile) = profile {
             let origin = Origin::Profile(profile.name());
             implied.extend(profile.settings().iter().map(|(path, value)| (origin.clone(), *path, *value)));
         }
-        let tier = typed.text("node.cache_tier");
+        let tier = first.text("node.cache_tier");
         if let Some(tier) = tier.and_then(|name| by_name(&CacheTier::ALL, CacheTier::name, &name).ok()) {
             implied.push((Origin::CacheTier(tier.name()), "cache.l1_size", tier.l1_size()));
         }
-        Ok(Self { misfits, ..Self::merge(&implied, &dict, sources) })
+        Ok(Self { misfits: std::mem::take(&mut typed.misfits), ..Self::merge(&implied, &typed) })
     }
 
-    fn merge(implied: &[(Origin, &'static str, &'static str)], dict: &Dict, sources: &Sources) -> Self {
-        let file = sources.file.clone();
-        let mut raw = Self { figment: Figment::new(), origins: Vec::new(), file, misfits: Vec::new() };
+    fn merge(implied: &[(Origin, &'static str, &'static str)], typed: &Typing<'_>) -> Self {
+        let (file, lines) = (typed.sources.file.clone(), typed.lines.clone());
+        let mut raw = Self { figment: Figment::new(), origins: Vec::new(), file, lines, misfits: Vec::new() };
         for setting in SETTINGS {
             if let Some(default) = setting.default {
                 raw.layer(Origin::Default, single(setting.path, default));
@@ -134,16 +151,14 @@ impl Raw {
         for (origin, path, value) in implied {
             raw.layer(origin.clone(), single(path, *value));
         }
-        raw.layer(raw.file_origin(), dict.clone());
-        for setting in SETTINGS {
-            // An empty variable is how compose files and shells say "unset".
-            let typed = setting.env.and_then(|name| Some((name, sources.env.get(name)?)));
-            if let Some((name, value)) = typed.filter(|(_, value)| !value.is_empty()) {
-                raw.layer(Origin::Env(name), single(setting.path, value.as_str()));
-            }
+        raw.layer(raw.file_origin(), typed.dict.clone());
+        for (setting, origin, value) in &typed.env {
+            raw.layer(origin.clone(), single(setting.path, in_one_line(setting, value)));
         }
-        for (path, flag, value) in &sources.flags {
-            raw.layer(Origin::Flag(flag), single(path, value.as_str()));
+        for (path, flag, value) in &typed.sources.flags {
+            let value =
+                setting(path).map_or_else(|| value.as_str().into(), |known| in_one_line(known, value));
+            raw.layer(Origin::Flag(flag), single(path, value));
         }
         raw
     }
@@ -158,7 +173,10 @@ impl Raw {
     /// What was typed for a setting.
     pub(crate) fn typed(&self, path: &str) -> Option<Typed> {
         let value = self.figment.find_value(path).ok()?;
-        let origin = self.origin(value.tag());
+        let origin = match self.origin(value.tag()) {
+            Origin::File(..) => self.origin_in_file(path),
+            other => other,
+        };
         Some(Typed { value, origin })
     }
 
@@ -169,7 +187,15 @@ impl Raw {
 
     /// The file, as an origin.
     pub(crate) fn file_origin(&self) -> Origin {
-        self.file.clone().map_or(Origin::Default, Origin::File)
+        self.file.clone().map_or(Origin::Default, |file| Origin::File(file, None))
+    }
+
+    /// What stands at a path of the file.
+    pub(crate) fn origin_in_file(&self, path: &str) -> Origin {
+        match self.file_origin() {
+            Origin::File(file, None) => Origin::File(file, self.lines.get(path).copied()),
+            other => other,
+        }
     }
 
     /// Where a value was typed.
@@ -180,6 +206,56 @@ impl Raw {
 
     fn text(&self, path: &str) -> Option<String> {
         text_of(&self.typed(path)?.value)
+    }
+}
+
+/// What all sources say, before any weighs more than another.
+struct Typing<'a> {
+    sources: &'a Sources,
+    dict: Dict,
+    lines: Lines,
+    env: Vec<(&'static Setting, Origin, String)>,
+    misfits: Vec<ConfigError>,
+}
+
+impl<'a> Typing<'a> {
+    /// What the environment says, and the files of secrets that it names.
+    fn new(sources: &'a Sources) -> Self {
+        let mut typed =
+            Self { sources, dict: Dict::new(), lines: Lines::new(), env: Vec::new(), misfits: Vec::new() };
+        for setting in SETTINGS {
+            let Some(name) = setting.env else { continue };
+            // An empty variable is how compose files and shells say "unset".
+            let get = |name: &str| sources.env.get(name).filter(|value| !value.is_empty());
+            let (value, file) = (get(name), setting.env_file().and_then(|name| get(&name)));
+            let mut wrong = |rule: String| {
+                typed.misfits.push(ConfigError::new(setting.path, Origin::EnvFile(name), None, rule));
+            };
+            match (value, file) {
+                (Some(_), Some(_)) => wrong(format!("must not be set by {name} and by {name}_FILE too")),
+                (Some(value), None) => typed.env.push((setting, Origin::Env(name), value.clone())),
+                (None, Some(file)) => match std::fs::read_to_string(file) {
+                    // Editors and `echo` end a file with a line break, which no secret has.
+                    Ok(text) => {
+                        typed.env.push((setting, Origin::EnvFile(name), text.trim_end().to_owned()));
+                    }
+                    Err(error) => wrong(format!("{file} cannot be read ({error})")),
+                },
+                (None, None) => {}
+            }
+        }
+        typed
+    }
+}
+
+/// A value that was typed as one text: in the environment or as a flag.
+fn in_one_line(setting: &Setting, value: &str) -> Value {
+    match setting.kind {
+        Kind::List => {
+            let items = value.split(',').map(str::trim).filter(|item| !item.is_empty());
+            items.map(Value::from).collect::<Vec<Value>>().into()
+        }
+        Kind::One | Kind::Tables(_) => value.into(),
     }
 }
 

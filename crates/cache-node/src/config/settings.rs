@@ -9,20 +9,76 @@ pub(crate) struct Setting {
     pub(crate) env: Option<&'static str>,
     /// What holds if nobody says anything; `None` = it stays unset.
     pub(crate) default: Option<&'static str>,
+    /// Its value is never shown. With an environment variable `NAME` there is also `NAME_FILE`, which names a file
+    /// that holds the value.
+    pub(crate) secret: bool,
+    /// What it holds.
+    pub(crate) kind: Kind,
+    /// Whether a change takes effect in a node that runs, when it reads its configuration again.
+    pub(crate) live: bool,
+}
+
+/// What a setting holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    /// One value.
+    One,
+    #[allow(dead_code, reason = "the allow-list of addresses is its first user")]
+    /// A list of values; in the environment with commas between them.
+    List,
+    /// A list of tables with these fields; only a file has it.
+    Tables(&'static [Field]),
+}
+
+/// A field of a table in a list.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Field {
+    /// Its name.
+    pub(crate) name: &'static str,
     /// Its value is never shown.
     pub(crate) secret: bool,
 }
 
+impl Setting {
+    /// A change takes effect at once when the node reads its configuration again.
+    const fn live(self) -> Self {
+        Self { live: true, ..self }
+    }
+
+    #[allow(dead_code, reason = "as for `Kind::List`")]
+    /// It is a list of values.
+    const fn list(self) -> Self {
+        Self { kind: Kind::List, ..self }
+    }
+
+    /// The second name in the environment of a secret: of the file that holds it.
+    pub(crate) fn env_file(&self) -> Option<String> {
+        self.env.filter(|_| self.secret).map(|name| format!("{name}_FILE"))
+    }
+}
+
 const fn plain(path: &'static str, default: Option<&'static str>) -> Setting {
-    Setting { path, env: None, default, secret: false }
+    Setting { path, env: None, default, secret: false, kind: Kind::One, live: false }
 }
 
 const fn named(path: &'static str, env: &'static str, default: Option<&'static str>) -> Setting {
-    Setting { path, env: Some(env), default, secret: false }
+    Setting { env: Some(env), ..plain(path, default) }
 }
 
 const fn secret(path: &'static str, env: &'static str) -> Setting {
-    Setting { path, env: Some(env), default: None, secret: true }
+    Setting { secret: true, ..named(path, env, None) }
+}
+
+const fn tables(path: &'static str, fields: &'static [Field]) -> Setting {
+    Setting { kind: Kind::Tables(fields), ..plain(path, None) }
+}
+
+const fn field(name: &'static str) -> Field {
+    Field { name, secret: false }
+}
+
+const fn secret_field(name: &'static str) -> Field {
+    Field { name, secret: true }
 }
 
 /// Every setting outside of `[namespaces]`.
@@ -70,21 +126,26 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("cache.staleness_bound", Some("2s")),
     plain("cache.write_deadline", Some("5s")),
     // Bytes of memory that the process may use; unset: what its control group allows.
-    plain("cache.memory_limit_bytes", None),
-    plain("cache.memory_check_interval", Some("5s")),
-    plain("cache.body_bytes_max", Some("2097152")),
+    plain("cache.memory_limit_bytes", None).live(),
+    plain("cache.memory_check_interval", Some("5s")).live(),
+    plain("cache.body_bytes_max", Some("2097152")).live(),
     plain("cache.enable_l1_cache", Some("true")),
     named("cache.enable_event_driven_invalidation", "CACHE_ENABLE_EVENT_DRIVEN", Some("true")),
     plain("cache.enable_compression", Some("true")),
     named("cache.enable_metrics", "CACHE_ENABLE_METRICS", Some("true")),
     plain("cache.enable_health_checks", Some("true")),
-    named("cache.health_check_interval", "CACHE_HEALTH_CHECK_INTERVAL", Some("30")),
+    named("cache.health_check_interval", "CACHE_HEALTH_CHECK_INTERVAL", Some("30")).live(),
     named("cache.enable_tls", "CACHE_ENABLE_TLS", Some("false")),
-    named("cache.require_auth", "CACHE_REQUIRE_AUTH", None),
-    secret("cache.auth_token", "CACHE_AUTH_TOKEN"),
+    named("cache.require_auth", "CACHE_REQUIRE_AUTH", None).live(),
+    secret("cache.auth_token", "CACHE_AUTH_TOKEN").live(),
     plain("cache.enable_public_channel", Some("false")),
     // Share of the keys that the auditor watches; 0: none.
     plain("cache.audit_rate", Some("0.01")),
+    // Which log lines are written, as `tracing` filters say it.
+    named("log.filter", "RUST_LOG", Some("info")).live(),
+    // Who may ask for what.
+    tables("auth.tokens", &[field("name"), secret_field("token"), field("token_file"), field("scopes")])
+        .live(),
 ];
 
 /// The settings of one `[namespaces.<cache type>]`.
@@ -108,6 +169,9 @@ pub(crate) const NAMESPACE_SETTINGS: &[&str] = &[
     "loads_max",
     "load_timeout",
 ];
+
+/// Those of them that take effect in a node that runs.
+pub(crate) const NAMESPACE_SETTINGS_LIVE: &[&str] = &["ttl"];
 
 /// The setting at a path.
 pub(crate) fn setting(path: &str) -> Option<&'static Setting> {

@@ -10,7 +10,7 @@ use cache_tiered::{JsonCache, TieredCache};
 
 use super::problem::Problem;
 use crate::assembly::Shared;
-use crate::config::{CacheTypePlan, NodeConfig};
+use crate::config::{CacheTypePlan, Live, NodeConfig};
 use crate::events::Events;
 
 /// What all routes share.
@@ -59,6 +59,11 @@ impl App {
     /// The configuration.
     pub fn config(&self) -> &NodeConfig {
         &self.config
+    }
+
+    /// What of the configuration can change while the node runs, as it is now.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        self.config.live.current()
     }
 
     /// Says that the node is about to stop: health is told so while requests under way are finished, and streams end.

@@ -1,8 +1,9 @@
 //! A client, and nodes to be asked: in this process or in one of their own.
 #![allow(dead_code, reason = "each test crate uses its part")]
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -209,7 +210,8 @@ pub(crate) struct Serving {
     child: Child,
     pub(crate) client: Client,
     pub(crate) base: String,
-    log: Option<JoinHandle<String>>,
+    said: Arc<Mutex<String>>,
+    log: Option<JoinHandle<()>>,
 }
 
 impl Serving {
@@ -219,19 +221,39 @@ impl Serving {
 
     pub(crate) fn start_with(arguments: &[&str], env: &[(&str, &str)]) -> Self {
         let mut child = command(arguments, env).spawn().expect("the binary starts");
-        let mut errors = child.stderr.take().expect("piped");
-        let log = std::thread::spawn(move || {
-            let mut text = String::new();
-            let _ = errors.read_to_string(&mut text);
-            text
+        let mut errors = BufReader::new(child.stderr.take().expect("piped"));
+        let said = Arc::new(Mutex::new(String::new()));
+        let log = std::thread::spawn({
+            let said = said.clone();
+            move || {
+                let mut line = String::new();
+                while errors.read_line(&mut line).is_ok_and(|read| read > 0) {
+                    said.lock().expect("nobody panics here").push_str(&line);
+                    line.clear();
+                }
+            }
         });
         let mut line = String::new();
         let _ = BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line);
         let Some(base) = line.trim().strip_prefix("listening on ") else {
             let _ = child.kill();
-            panic!("said {line:?} instead of where it listens: {}", log.join().expect("a log"));
+            log.join().expect("a log");
+            panic!("said {line:?} instead of where it listens: {}", said.lock().expect("whole"));
         };
-        Self { client: Client::new(base), base: base.to_owned(), child, log: Some(log) }
+        Self { client: Client::new(base), base: base.to_owned(), child, said, log: Some(log) }
+    }
+
+    /// Waits until its log says something.
+    pub(crate) fn until_log(&self, text: &str) {
+        let began = stopwatch();
+        loop {
+            let said = self.said.lock().expect("whole").clone();
+            if said.contains(text) {
+                return;
+            }
+            assert!(began.elapsed() < LONG, "the log never said {text:?}: {said}");
+            std::thread::yield_now();
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -249,7 +271,10 @@ impl Serving {
         let sent = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill runs");
         assert!(sent.success());
         let status = self.child.wait().expect("it ends");
-        (status, self.log.take().map(|log| log.join().expect("a log")).unwrap_or_default())
+        if let Some(log) = self.log.take() {
+            log.join().expect("a log");
+        }
+        (status, self.said.lock().expect("whole").clone())
     }
 }
 

@@ -1,0 +1,94 @@
+//! SIGHUP: the configuration is read again, all of it is checked, and what can change does.
+
+mod support;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::json;
+use support::Serving;
+use tempfile::TempDir;
+
+/// A node whose configuration file the test writes.
+struct Reloading {
+    node: Serving,
+    file: PathBuf,
+    _folder: TempDir,
+}
+
+impl Reloading {
+    fn start(config: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("node.toml");
+        std::fs::write(&file, config).expect("written");
+        let path = file.display().to_string();
+        let node = Serving::start_with(&["--listen", "127.0.0.1:0", "--config", &path], &[]);
+        Self { node, file, _folder: folder }
+    }
+
+    /// Writes another configuration and sends SIGHUP; the node reads it some time later.
+    fn reload(&self, config: &str) {
+        std::fs::write(&self.file, config).expect("written");
+        let sent = Command::new("kill").args(["-HUP", &self.node.pid().to_string()]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+}
+
+fn tokens(list: &[(&str, &str, &str)]) -> String {
+    let table = |(name, token, scope): &(&str, &str, &str)| {
+        format!("[[auth.tokens]]\nname = \"{name}\"\ntoken = \"{token}\"\nscopes = [\"{scope}\"]\n")
+    };
+    list.iter().map(table).collect()
+}
+
+#[test]
+fn tokens_limits_and_lifetimes_change_in_a_node_that_runs() {
+    let old = tokens(&[("first", "one", "admin")]);
+    let running = Reloading::start(&old);
+    let (first, second) = (running.node.client.with_token("one"), running.node.client.with_token("two"));
+    assert_eq!(first.put("/cache/session/s", &json!("x".repeat(2_000))).status, 200);
+    assert_eq!(second.get("/cache/session/s").status, 401);
+
+    let config = format!(
+        "{}[cache]\nbody_bytes_max = 1000\n[namespaces.session]\nttl = \"300ms\"\n",
+        tokens(&[("second", "two", "write"), ("reader", "three", "read")])
+    );
+    running.reload(&config);
+    second.until("/cache/stats", "another token", |answer| answer.status == 403);
+    assert_eq!(first.get("/cache/session/s").status, 401, "the old one is gone");
+    let reader = running.node.client.with_token("three");
+    assert_eq!(reader.get("/cache/session/s").status, 200, "what was there keeps its lifetime");
+    assert_eq!(reader.put("/cache/session/s", &json!(1)).status, 403);
+    assert_eq!(second.put("/cache/session/s", &json!("x".repeat(2_000))).status, 413);
+    assert_eq!(second.put("/cache/session/brief", &json!(1)).status, 200);
+    let took = reader.until("/cache/session/brief", "nothing", |answer| answer.status == 404);
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
+fn a_wrong_configuration_changes_nothing_and_all_its_errors_are_told() {
+    let running = Reloading::start(&tokens(&[("first", "one", "admin")]));
+    let first = running.node.client.with_token("one");
+    let two = tokens(&[("second", "two", "admin")]);
+    running.reload(&format!("{two}[cache]\nl1_size = 0\nbody_bytes_max = 0\n"));
+    running.node.until_log("nothing changes");
+    assert_eq!(first.get("/cache/stats").status, 200);
+    running.reload(&format!("{two}[cache]\nl1_size = 5\n[log]\nfilter = \"info\"\n"));
+    running.node.client.with_token("two").until("/cache/stats", "the token", |answer| answer.status == 200);
+    assert_eq!(first.get("/cache/stats").status, 401);
+    // A third time, and the log falls silent.
+    let three = tokens(&[("third", "three", "admin")]);
+    running.reload(&format!("{three}[cache]\nl1_size = 5\n[log]\nfilter = \"error\"\n"));
+    running.node.client.with_token("three").until("/cache/stats", "the token", |answer| answer.status == 200);
+    let (status, log) = running.node.terminate();
+    assert!(status.success(), "{log}");
+    for told in ["nothing changes", "cache.l1_size = \"0\"", "cache.body_bytes_max = \"0\"", "line 6"] {
+        assert!(log.contains(told), "{told:?} is not in {log}");
+    }
+    for told in ["changed=\"auth.tokens\"", "cache.l1_size", "once the node is started again"] {
+        assert!(log.contains(told), "{told:?} is not in {log}");
+    }
+    assert_eq!(log.matches("was read again changed").count(), 1, "the filter was another: {log}");
+    assert!(!log.contains("\"two\"") && !log.contains("\"one\""), "{log}");
+}

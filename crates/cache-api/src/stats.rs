@@ -13,7 +13,7 @@ pub struct Stats {
     pub cache_misses: u64,
     /// Hits as a share of all reads, 0 to 1.
     pub cache_hit_ratio: Option<f64>,
-    /// Mean time of a hit.
+    /// Mean time of a read, over all tiers.
     pub avg_response_time_ms: Option<f64>,
     /// Events of the log that were applied, own and others'.
     pub events_processed: u64,
@@ -21,7 +21,7 @@ pub struct Stats {
     pub invalidations: u64,
     /// When the last event was applied, in RFC 3339; null before the first.
     pub last_event_time: Option<String>,
-    /// How long events take from node to node; null while nothing measures it.
+    /// Median time from another node's event to its being applied here; null before the first.
     pub event_propagation_latency_ms: Option<f64>,
     /// Entries in L1, over all namespaces.
     pub l1_cache_size: u64,

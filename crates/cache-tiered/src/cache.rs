@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache_bus::{Bus, BusConfig, Receiver, State, Transport, View};
-use cache_events::{Clock, EventKind, Namespace, NodeId, Partition, Position, Scope, WriteToken};
+use cache_events::{Clock, EventKind, Key, Namespace, NodeId, Partition, Position, Scope, WriteToken};
 use cache_l1::{BoxedFamily, Fence, Pool};
 use cache_l2::Store;
-use hdrhistogram::Histogram;
 use std::collections::HashMap;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +26,8 @@ use crate::patch::{Deltas, Patch};
 use crate::receive::{Local, Observer};
 use crate::settings::{NamespaceSettings, NodeSettings, Updates};
 use crate::space::{Cacheable, Space};
-use crate::stats::{Latency, NamespaceStats};
+use crate::stats::NamespaceStats;
+use crate::times::{NodeTimes, SpaceTimes, Timings};
 use crate::typed::{AnySpace, TypedCache};
 use crate::updates::Patcher;
 
@@ -171,12 +171,14 @@ impl Builder {
         let (handlers, inbox) = Handlers::new(self.handlers, self.settings.handler_queue_max);
         let handlers = Arc::new(handlers);
         let local_spaces = spaces.iter().map(|(name, space)| (name.clone(), space.clone().local())).collect();
+        let taken = Arc::new(NodeTimes::default());
         let local = Arc::new(Local::new(
             self.node.clone(),
             fence.clone(),
             local_spaces,
             handlers.clone(),
             self.observers,
+            taken.clone(),
         ));
         let receiver: Arc<dyn Receiver> = local.clone();
         let log = self.transport.clone();
@@ -186,8 +188,8 @@ impl Builder {
             BuildError::Setting(format!("bus: {}", all.join("; ")))
         })?;
         // Before the first hint can have come: a node joins by a sync.
-        let (times, view) = (clock.clone(), bus.view());
-        let _ = local.times.set(Box::new(move || (times.now(), view.server_now(times.wall()))));
+        let (time, view) = (clock.clone(), bus.view());
+        let _ = local.times.set(Box::new(move || (time.now(), view.server_now(time.wall()))));
         let core = Arc::new(Core {
             pool,
             view: bus.view(),
@@ -201,6 +203,7 @@ impl Builder {
             fence,
             local,
             handlers: handlers.clone(),
+            times: taken,
             spaces,
             outbox_filled: Notify::new(),
             tasks: TaskTracker::new(),
@@ -431,12 +434,27 @@ impl TieredCache {
         }
     }
 
-    /// Latencies of hits in L1 and in L2, over all namespaces.
-    pub fn latencies(&self) -> (Latency, Latency) {
-        let sum = || Histogram::new_with_bounds(1, 60_000_000_000, 2);
-        let (Ok(mut l1), Ok(mut l2)) = (sum(), sum()) else { return Default::default() };
-        self.core.spaces.values().for_each(|space| space.add_latencies(&mut l1, &mut l2));
-        (Latency::of(&l1), Latency::of(&l2))
+    /// How long everything took since the start. Some 300 KB are copied, so this is for once a second rather than for each
+    /// read; [`Timings::since`] gives the figures of a while.
+    pub fn timings(&self) -> Timings {
+        let mut all = SpaceTimes::default();
+        self.spaces().for_each(|space| all.add(&space.times()));
+        self.core.times.snapshot(all)
+    }
+
+    /// How long reads and writes took in each namespace since the start, by name.
+    pub fn space_timings(&self) -> Vec<(Namespace, SpaceTimes)> {
+        self.namespaces().map(|name| (name.clone(), self.core.spaces[name].times())).collect()
+    }
+
+    /// The keys that are read most of late, each with its reads a second, hottest first: estimated from a sample of one read
+    /// in 256, over about the last minute.
+    pub fn hot_keys(&self, limit: usize) -> Vec<(Key, f64)> {
+        let now = self.core.clock.now();
+        let mut all: Vec<_> = self.spaces().flat_map(|space| space.hottest(limit, now)).collect();
+        all.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.hash64().cmp(&b.0.hash64())));
+        all.truncate(limit);
+        all
     }
 
     /// Checks the inner order of L1 in every namespace; panics with what is wrong. For tests.

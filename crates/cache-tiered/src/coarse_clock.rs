@@ -1,4 +1,5 @@
-//! The clock of the hit path: two coarse reads, no ticker thread.
+//! The clock of the hit path: two coarse reads, no ticker thread. What is told to others and compared with what they tell,
+//! and is no part of a hit, is read exactly: by coarse readings the offset between two machines would be wrong by a tick.
 //!
 //! `CLOCK_MONOTONIC_COARSE` stands still while the machine is suspended, `CLOCK_REALTIME_COARSE` jumps when somebody
 //! sets it. Elapsed time is the larger delta of both, so that a machine that slept, or whose clock was put forward,

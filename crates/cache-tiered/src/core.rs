@@ -16,6 +16,7 @@ use crate::handlers::Handlers;
 use crate::outbox::Outbox;
 use crate::receive::Local;
 use crate::settings::NodeSettings;
+use crate::times::NodeTimes;
 use crate::typed::AnySpace;
 
 pub(crate) struct Core {
@@ -32,6 +33,7 @@ pub(crate) struct Core {
     pub(crate) pool: Option<Arc<Pool>>,
     pub(crate) local: Arc<Local>,
     pub(crate) handlers: Arc<Handlers>,
+    pub(crate) times: Arc<NodeTimes>,
     pub(crate) spaces: HashMap<Namespace, Arc<dyn AnySpace>>,
     pub(crate) outbox: Outbox,
     pub(crate) outbox_filled: Notify,

@@ -54,12 +54,13 @@ impl<V: Cacheable> JsonSpace for Space<V> {
             Some(answer) => Some(answer),
             None if options.freshness != Freshness::Bounded => {
                 self.fail_if_degraded(core, key)?;
-                self.find_fresh(core, key, options, core.clock.now()).await
+                self.counters.below_l1.timed(self.find_fresh(core, key, options, core.clock.now())).await
             }
             None => {
                 self.fail_if_degraded(core, key)?;
                 let proven = self.proven(core, key);
-                self.find_in_l2(core, key, options).await.map(|found| self.answer(core, proven, found))
+                let found = self.counters.below_l1.timed(self.find_in_l2(core, key, options)).await;
+                found.map(|found| self.answer(core, proven, found))
             }
         };
         Ok(answer.map(|answer| Answer {

@@ -19,6 +19,7 @@ mod event_draft;
 mod flight;
 mod freshness;
 mod handlers;
+mod hot;
 mod json;
 mod load;
 mod outbox;
@@ -31,6 +32,7 @@ mod shed;
 mod space;
 pub mod staleness;
 mod stats;
+mod times;
 mod typed;
 mod updates;
 mod write;
@@ -51,6 +53,7 @@ pub use settings::{CodecChoice, Degraded, NamespaceSettings, NodeSettings, Updat
 pub use shed::Shed;
 pub use space::Cacheable;
 pub use stats::{Latency, NamespaceStats};
+pub use times::{L2Op, OpTimes, ReadTimes, SpaceTimes, Times, Timings};
 pub use typed::TypedCache;
 
 pub use cache_bus::{BusConfig, FlushCause, State};

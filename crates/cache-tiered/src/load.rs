@@ -19,6 +19,7 @@ use crate::error::{ReadError, SourceError};
 use crate::flight::{Lead, Role};
 use crate::space::{Cacheable, FlightFence, Found, Space};
 use crate::stats::count;
+use crate::times::L2Op;
 
 /// Waits between two questions for a busy lease: doubles from the first to the second.
 const POLL: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(25));
@@ -176,7 +177,7 @@ impl<V: Cacheable> Load<'_, V> {
         let mut ask = LeaseAsk { token, ttl: self.core.settings.lease_ttl, refresh: false, at: cursor };
         loop {
             let asked = self.core.clock.now();
-            let answer = match self.core.store.lease(self.key, ask).await {
+            let answer = match self.core.times.l2(L2Op::Lease, self.core.store.lease(self.key, ask)).await {
                 Ok(answer) => answer,
                 Err(error) => {
                     tracing::debug!(key = %self.key, %error, "no load lease; loading without a fill");
@@ -315,8 +316,9 @@ impl<V: Cacheable> Load<'_, V> {
                 return found;
             }
         };
+        let fill = || self.core.times.l2(L2Op::Fill, self.core.store.fill(self.key, token, record, ttl));
         let kept = match right {
-            Right::Fill { .. } => match self.core.store.fill(self.key, token, record, ttl).await {
+            Right::Fill { .. } => match fill().await {
                 Ok(stored) => stored,
                 Err(error) => {
                     // Nobody knows whether L2 has it; this process may keep it, its own fence decides.

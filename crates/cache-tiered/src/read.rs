@@ -15,6 +15,7 @@ use crate::freshness::Freshness;
 use crate::settings::Degraded;
 use crate::space::{Cacheable, Found, Space};
 use crate::stats::{count, stopwatch};
+use crate::times::L2Op;
 
 /// How long a read waits for a sync that it needs in order to judge what L2 said.
 const SYNC_WAIT: Duration = Duration::from_millis(400);
@@ -52,7 +53,7 @@ impl<V: Cacheable> Space<V> {
                 self.audit_miss(key, &at);
             }
             if let Some((value, facts, lag_ms, stale)) = hit {
-                self.counters.l1_answered(sample);
+                self.counters.l1_answered(sample, key, now);
                 if at.hash() < self.audited_below {
                     self.audit_hit(&at, &facts, stale, now);
                 }
@@ -69,7 +70,7 @@ impl<V: Cacheable> Space<V> {
                 });
             }
         }
-        count(&self.counters.l1_misses);
+        self.counters.l1_missed(sample, key, || core.clock.now());
         None
     }
 
@@ -208,7 +209,7 @@ impl<V: Cacheable> Space<V> {
         let Some(first) = keys.first() else { return Vec::new() };
         let asked = core.clock.now();
         let partition = self.partition(first);
-        let answer = match core.store.read(partition, keys).await {
+        let answer = match core.times.l2(L2Op::Read, core.store.read(partition, keys)).await {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::debug!(%error, "L2 did not answer a read; treated as a miss");
@@ -248,6 +249,7 @@ impl<V: Cacheable> Space<V> {
         options: &ReadOptions,
     ) -> Result<Vec<Option<Answer<V>>>, ReadError> {
         let (asked_at, wish) = (core.clock.now(), &options.freshness);
+        let (called, mut below) = (stopwatch(), 0);
         let mut answers = Vec::with_capacity(keys.len());
         let mut missing: Vec<Vec<usize>> = vec![Vec::new(); self.fence.partitions() as usize];
         for (index, key) in keys.iter().enumerate() {
@@ -255,6 +257,7 @@ impl<V: Cacheable> Space<V> {
             if answer.is_none() {
                 self.fail_if_degraded(core, key)?;
                 missing[self.partition(key).index()].push(index);
+                below += 1;
             }
             answers.push(answer);
         }
@@ -302,6 +305,7 @@ impl<V: Cacheable> Space<V> {
                 }
             }
         }
+        self.counters.below_l1.record_many(called.elapsed(), below);
         Ok(answers)
     }
 }

@@ -9,9 +9,11 @@ use cache_events::{CacheEvent, EventId, Key, Namespace, NodeId, Partition, Patte
 use cache_l1::{Fence, Origin};
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::audit::{Audit, Covers, said};
 use crate::handlers::Handlers;
+use crate::times::NodeTimes;
 
 /// Watches what this node applies. Called under the lock of the bus (save [`wrote`](Self::wrote)): it must be short, must not
 /// wait and must not call the cache.
@@ -95,6 +97,7 @@ pub(crate) struct Local {
     audited: bool,
     /// Known as soon as the bus runs.
     pub(crate) times: OnceLock<Times>,
+    taken: Arc<NodeTimes>,
     /// Own events that the bus has not been told of yet. Until their step is answered the writer has to apply them itself
     /// (unconditionally if there is no answer), so that an own put is not dropped by its own hint. And what a hint brings
     /// for what they cover may be older than they are.
@@ -135,10 +138,20 @@ impl Local {
         spaces: HashMap<Namespace, Arc<dyn LocalSpace>>,
         handlers: Arc<Handlers>,
         observers: Vec<Arc<dyn Observer>>,
+        taken: Arc<NodeTimes>,
     ) -> Self {
         let (times, pending) = (OnceLock::new(), Mutex::default());
         let audited = spaces.values().any(|space| space.audit().is_some());
-        Self { node, fence, spaces, handlers, observers, audited, times, pending }
+        Self { node, fence, spaces, handlers, observers, audited, times, taken, pending }
+    }
+
+    /// Notes how long another node's event was on its way.
+    fn propagated(&self, event: &CacheEvent) {
+        if let Some(times) = self.times.get() {
+            // Both offsets are estimates: an event that seems to come from the future came at once.
+            let took = times().1.saturating_sub(event.timestamp);
+            self.taken.propagation.record(Duration::from_millis(took));
+        }
     }
 
     /// The local half of a write before it is sent: drops what the event covers, detaches the flights, and leaves
@@ -254,6 +267,7 @@ impl Receiver for Local {
         if first {
             self.observers.iter().for_each(|observer| observer.applied(partition, position, event));
             if !own {
+                self.propagated(event);
                 self.handlers.offer(partition, position, event);
             }
         }

@@ -1,24 +1,48 @@
 //! Statistics that cost a hit one uncontended addition.
 //!
 //! Reads are counted by each thread in a cell of its own, with a plain load and store; a hit is what is left of the reads
-//! when the misses are taken off, so that only reads are counted on the way of a hit. Latencies are sampled: one
-//! read in 256 of a thread.
+//! when the misses are taken off, so that only reads are counted on the way of a hit. Latencies of hits are sampled: one
+//! read in 256 of a thread, at distances that are drawn, so that no rhythm of the reader's hides keys from the sample. All
+//! other times are [`times`](crate::times)' own.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use parking_lot::Mutex;
 use thread_local::ThreadLocal;
 
 use crate::audit::AuditStats;
+use crate::hot::Hot;
+use crate::times::{ReadTimes, Recorder, SpaceTimes};
+use cache_events::Key;
 
-const SAMPLE_MASK: u64 = 0xFF;
+/// Most reads from one that is sampled to the next; on average half of it.
+const SAMPLE_GAP_MAX: u64 = 511;
 
-/// The reads of one thread, on a line of its own. Only that thread writes it.
+/// The reads of one thread, on a line of its own. Only that thread writes it, so no addition in one step is needed.
 #[derive(Default)]
 #[repr(align(128))]
-struct OwnCount(AtomicU64);
+struct OwnCount {
+    reads: AtomicU64,
+    /// The next read that is sampled, counted from 0; the first of all is.
+    next: AtomicU64,
+    /// Reads that a sample stands for, this thread's last one and all before.
+    stood_for: AtomicU64,
+    /// Those that its last one stands for.
+    weight: AtomicU64,
+}
+
+impl OwnCount {
+    #[cold]
+    #[inline(never)]
+    fn sampled(&self, before: u64) -> Instant {
+        let (load, store) = (|cell: &AtomicU64| cell.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.weight.store(before + 1 - load(&self.stood_for), store);
+        self.stood_for.store(before + 1, store);
+        self.next.store(before + fastrand::u64(1..=SAMPLE_GAP_MAX), store);
+        stopwatch()
+    }
+}
 
 /// The counters of one namespace.
 pub(crate) struct Counters {
@@ -36,8 +60,11 @@ pub(crate) struct Counters {
     pub(crate) invalidations: AtomicU64,
     pub(crate) updates_taken: AtomicU64,
     pub(crate) updates_left: AtomicU64,
-    l1_latency: Mutex<Histogram<u64>>,
-    l2_latency: Mutex<Histogram<u64>>,
+    l1_sampled: Recorder,
+    pub(crate) below_l1: Recorder,
+    l2: Recorder,
+    pub(crate) written: Recorder,
+    pub(crate) hot: Hot,
 }
 
 /// Starts where a read is one of those that are timed.
@@ -46,11 +73,6 @@ pub(crate) struct Sample(Option<Instant>);
 
 impl Counters {
     pub(crate) fn new() -> Self {
-        // Two significant digits up to a minute: about 20 KB each.
-        let histogram = || {
-            let bounded = Histogram::new_with_bounds(1, 60_000_000_000, 2);
-            Mutex::new(bounded.unwrap_or_else(|_| unreachable!("constant bounds are valid")))
-        };
         Self {
             reads: ThreadLocal::new(),
             l1_misses: AtomicU64::new(0),
@@ -66,36 +88,76 @@ impl Counters {
             invalidations: AtomicU64::new(0),
             updates_taken: AtomicU64::new(0),
             updates_left: AtomicU64::new(0),
-            l1_latency: histogram(),
-            l2_latency: histogram(),
+            l1_sampled: Recorder::default(),
+            below_l1: Recorder::default(),
+            l2: Recorder::default(),
+            written: Recorder::default(),
+            hot: Hot::new(),
         }
     }
 
     /// Counts a read; starts the stopwatch for one in 256.
     #[inline]
     pub(crate) fn read(&self) -> Sample {
-        let own = &self.reads.get_or_default().0;
-        // No addition in one step is needed: nobody else writes.
-        let before = own.load(Ordering::Relaxed);
-        own.store(before + 1, Ordering::Relaxed);
-        Sample(if before & SAMPLE_MASK == 0 { Some(stopwatch()) } else { None })
+        let own = self.reads.get_or_default();
+        let before = own.reads.load(Ordering::Relaxed);
+        own.reads.store(before + 1, Ordering::Relaxed);
+        Sample((before == own.next.load(Ordering::Relaxed)).then(|| own.sampled(before)))
     }
 
+    /// L1 has answered.
     #[inline]
-    pub(crate) fn l1_answered(&self, sample: Sample) {
+    pub(crate) fn l1_answered(&self, sample: Sample, key: &Key, now: u64) {
         if let Sample(Some(began)) = sample {
-            record(&self.l1_latency, began.elapsed());
+            self.sampled(Some(began), key, now);
         }
     }
 
+    /// L1 has not answered; `now` is asked only if the read is of the sample.
+    #[inline]
+    pub(crate) fn l1_missed(&self, sample: Sample, key: &Key, now: impl FnOnce() -> u64) {
+        count(&self.l1_misses);
+        if sample.0.is_some() {
+            self.sampled(None, key, now());
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn sampled(&self, hit: Option<Instant>, key: &Key, now: u64) {
+        let own = self.reads.get_or_default();
+        match hit {
+            Some(began) => self.l1_sampled.record(began.elapsed()),
+            // So that something is known of hits from the first one on.
+            None if self.l1_sampled.is_empty() => {
+                own.next.store(own.reads.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+            None => {}
+        }
+        self.hot.read(key, own.weight.load(Ordering::Relaxed), now);
+    }
+
     pub(crate) fn l2_answered(&self, took: Duration) {
-        record(&self.l2_latency, took);
+        self.l2.record(took);
+    }
+
+    /// Times since the start.
+    pub(crate) fn times(&self) -> SpaceTimes {
+        let mut reads = ReadTimes::default();
+        reads.l1 = self.l1_sampled.snapshot();
+        reads.l1_hits = self.reads().saturating_sub(self.l1_misses.load(Ordering::Relaxed));
+        reads.below = self.below_l1.snapshot();
+        SpaceTimes { reads, l2: self.l2.snapshot(), writes: self.written.snapshot() }
+    }
+
+    fn reads(&self) -> u64 {
+        self.reads.iter().map(|own| own.reads.load(Ordering::Relaxed)).sum()
     }
 
     pub(crate) fn snapshot(&self) -> NamespaceStats {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let misses = load(&self.l1_misses);
-        let reads: u64 = self.reads.iter().map(|own| load(&own.0)).sum();
+        let (misses, reads) = (load(&self.l1_misses), self.reads());
+        let times = self.times();
         NamespaceStats {
             reads,
             l1_hits: reads.saturating_sub(misses),
@@ -112,22 +174,13 @@ impl Counters {
             invalidations: load(&self.invalidations),
             updates_taken: load(&self.updates_taken),
             updates_left: load(&self.updates_left),
-            l1_latency: Latency::of(&self.l1_latency.lock()),
-            l2_latency: Latency::of(&self.l2_latency.lock()),
+            l1_latency: times.reads.l1.latency(),
+            l2_latency: times.l2.latency(),
+            response_time: times.reads.all().latency(),
+            write_latency: times.writes.latency(),
             ..NamespaceStats::default()
         }
     }
-
-    /// Adds this namespace's sampled latencies to sums over namespaces.
-    pub(crate) fn add_latencies(&self, l1: &mut Histogram<u64>, l2: &mut Histogram<u64>) {
-        // Bounds are the same everywhere, so adding cannot fail.
-        let _ = l1.add(&*self.l1_latency.lock());
-        let _ = l2.add(&*self.l2_latency.lock());
-    }
-}
-
-fn record(histogram: &Mutex<Histogram<u64>>, took: Duration) {
-    histogram.lock().saturating_record(took.as_nanos() as u64);
 }
 
 /// The one stopwatch of the engine: latencies need more than the coarse clock's milliseconds.
@@ -192,6 +245,10 @@ pub struct NamespaceStats {
     pub l1_latency: Latency,
     /// Latency of hits in L2.
     pub l2_latency: Latency,
+    /// Response time of reads over all tiers: hits in L1 as their sample says, all others each.
+    pub response_time: Latency,
+    /// From the call of a put to its acknowledgement.
+    pub write_latency: Latency,
     /// What the auditor found; `None` where it does not watch.
     pub audit: Option<AuditStats>,
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use cache_events::{Key, KeyBuilder, NameError, Namespace, Scope, Version};
 use futures_util::future::BoxFuture;
-use hdrhistogram::Histogram;
 
 use crate::answer::{Answer, Loaded, PutOutcome, ReadOptions, WriteOptions, Written};
 use crate::audit::Audit;
@@ -21,6 +20,7 @@ use crate::settings::NamespaceSettings;
 use crate::shed::Shed;
 use crate::space::{Cacheable, Space};
 use crate::stats::NamespaceStats;
+use crate::times::SpaceTimes;
 use crate::updates::Change;
 
 /// A namespace whose type is not known here.
@@ -28,7 +28,8 @@ pub(crate) trait AnySpace: Any + Send + Sync {
     fn settings(&self) -> &NamespaceSettings;
     fn type_name(&self) -> &'static str;
     fn stats(&self) -> NamespaceStats;
-    fn add_latencies(&self, l1: &mut Histogram<u64>, l2: &mut Histogram<u64>);
+    fn times(&self) -> SpaceTimes;
+    fn hottest(&self, limit: usize, now: u64) -> Vec<(Key, f64)>;
     fn sweep(&self, now: u64);
     /// Values that are written from now on live so long, unless a call says otherwise.
     fn set_ttl(&self, ttl: Duration);
@@ -64,8 +65,12 @@ impl<V: Cacheable> AnySpace for Space<V> {
         Space::stats(self)
     }
 
-    fn add_latencies(&self, l1: &mut Histogram<u64>, l2: &mut Histogram<u64>) {
-        self.counters.add_latencies(l1, l2);
+    fn times(&self) -> SpaceTimes {
+        self.counters.times()
+    }
+
+    fn hottest(&self, limit: usize, now: u64) -> Vec<(Key, f64)> {
+        self.counters.hot.hottest(limit, now)
     }
 
     fn sweep(&self, now: u64) {
@@ -204,11 +209,13 @@ impl<V: Cacheable> TypedCache<V> {
         self.missed(key)?;
         if options.freshness != Freshness::Bounded {
             let asked = self.core.clock.now();
-            return Ok(Box::pin(self.space.find_fresh(&self.core, key, options, asked)).await);
+            let found = self.space.find_fresh(&self.core, key, options, asked);
+            return Ok(Box::pin(self.space.counters.below_l1.timed(found)).await);
         }
         // Boxed, so that a hit does not carry the room for a miss.
         let proven = self.space.proven(&self.core, key);
-        let found = Box::pin(self.space.find_in_l2(&self.core, key, options)).await;
+        let found = self.space.find_in_l2(&self.core, key, options);
+        let found = Box::pin(self.space.counters.below_l1.timed(found)).await;
         Ok(found.map(|found| self.space.answer(&self.core, proven, found)))
     }
 
@@ -272,7 +279,8 @@ impl<V: Cacheable> TypedCache<V> {
         }
         self.missed(key)?;
         // Boxed like the rest of a miss.
-        Box::pin(self.space.read_through(&self.core, key, options, loader)).await
+        let read = self.space.read_through(&self.core, key, options, loader);
+        Box::pin(self.space.counters.below_l1.timed(read)).await
     }
 
     /// Writes a value through both tiers; order of arrival at L2 decides between writers.

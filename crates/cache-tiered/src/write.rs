@@ -18,7 +18,8 @@ use crate::event_draft::EventDraft;
 use crate::load::soft_ttl;
 use crate::parts::{Part, split};
 use crate::space::{Cacheable, Found, Space};
-use crate::stats::count;
+use crate::stats::{count, stopwatch};
+use crate::times::L2Op;
 use crate::updates::Change;
 
 /// Waits between two tries of a write: doubles from the first to the second.
@@ -34,6 +35,7 @@ impl Core {
             event_type: draft.kind,
             resource_id: draft.resource_id,
             data: draft.data,
+            // In the time that all nodes share: how long it takes to the others is told by their clocks.
             timestamp: self.server_now(),
             source_node: self.node.clone(),
             event_id: self.event_id(),
@@ -45,6 +47,13 @@ impl Core {
 
     /// Publishes an event: local first, then one atomic step for each partition, then local once more.
     pub(crate) async fn publish(&self, draft: EventDraft) -> Result<Written, WriteError> {
+        let called = stopwatch();
+        let written = self.publish_untimed(draft).await?;
+        self.times.invalidation.record(called.elapsed());
+        Ok(written)
+    }
+
+    async fn publish_untimed(&self, draft: EventDraft) -> Result<Written, WriteError> {
         let (level, hold) = (draft.acknowledge, draft.hold);
         if !hold.is_zero() && !draft.scopes.iter().all(|scope| matches!(scope, Scope::Key(_))) {
             let message = "a hold is for keys: nobody knows which of them other scopes cover".to_owned();
@@ -101,7 +110,8 @@ impl Core {
     /// Takes a step once, with its local halves before and after.
     pub(crate) async fn step(&self, part: &Part) -> Result<Position, StoreError> {
         let pending = self.local.begin(part.partition, &part.event);
-        let position = part.attempt(&*self.store, self.cursor(part.partition)).await?;
+        let attempt = part.attempt(&*self.store, self.cursor(part.partition));
+        let position = self.times.l2(L2Op::Invalidate, attempt).await?;
         if part.is_flush() {
             self.fence.flush(part.partition.0, position.epoch, &[]);
         }
@@ -165,6 +175,7 @@ impl<V: Cacheable> Space<V> {
         change: Change<'_>,
     ) -> Result<PutOutcome, WriteError> {
         count(&self.counters.writes);
+        let called = stopwatch();
         let tiers = options.tiers.unwrap_or(self.settings.tiers);
         let at = self.address(key);
         let partition = self.partition(key);
@@ -217,10 +228,17 @@ impl<V: Cacheable> Space<V> {
                         keep: self.settings.stamp_ttl(),
                         ..Default::default()
                     };
-                    core.store.invalidate(partition, &what, append).await.map(Some)
+                    let call = core.store.invalidate(partition, &what, append);
+                    core.times.l2(L2Op::Invalidate, call).await.map(Some)
                 }
-                Some(version) => core.store.put_versioned(key, version, record.clone(), ttl, append).await,
-                None => core.store.put(key, record.clone(), ttl, append).await.map(Some),
+                Some(version) => {
+                    let call = core.store.put_versioned(key, version, record.clone(), ttl, append);
+                    core.times.l2(L2Op::Put, call).await
+                }
+                None => {
+                    let call = core.store.put(key, record.clone(), ttl, append);
+                    core.times.l2(L2Op::Put, call).await.map(Some)
+                }
             };
             unsure.fetch_or(matches!(stored, Err(StoreError::Unknown { .. })), Ordering::Relaxed);
             let position = match stored? {
@@ -291,6 +309,7 @@ impl<V: Cacheable> Space<V> {
         core.local.wrote(partition, position, &event);
         core.bus.wrote(partition, position);
         pending.applied();
+        self.counters.written.record(called.elapsed());
         if !stored {
             return Ok(PutOutcome::Outdated);
         }

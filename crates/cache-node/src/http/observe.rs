@@ -88,7 +88,7 @@ impl App {
         let (l1_hits, l2_hits) = (sum(|stats| stats.l1_hits), sum(|stats| stats.l2_hits));
         let hits = (l1_hits + l2_hits).min(reads);
         let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
-        let (l1, l2) = self.cache().latencies();
+        let timings = self.cache().timings();
         let last_event = health.last_event_age.map(|age| clock.wall().saturating_sub(age.as_millis() as u64));
         let cache_type = |namespace: &str| {
             self.config()
@@ -102,11 +102,11 @@ impl App {
             cache_hits: hits,
             cache_misses: reads - hits,
             cache_hit_ratio: ratio(hits, reads),
-            avg_response_time_ms: mean_ms(&[(l1_hits, l1), (l2_hits, l2)]),
+            avg_response_time_ms: timings.all.reads.all().mean().map(ms),
             events_processed: self.cache().view().counters().applied,
             invalidations: sum(|stats| stats.invalidations),
             last_event_time: last_event.and_then(rfc3339),
-            event_propagation_latency_ms: None,
+            event_propagation_latency_ms: timings.propagation.quantile(0.5).map(ms),
             l1_cache_size: sum(|stats| stats.l1_entries as u64),
             l1_cache_max_size: sum(|stats| stats.l1_entries_max as u64),
             memory_utilization: ratio(sum(|stats| stats.l1_bytes), self.cache().l1_bytes_max()),
@@ -197,11 +197,8 @@ pub(crate) fn rfc3339(unix_ms: u64) -> Option<String> {
     Some(jiff::Timestamp::from_millisecond(i64::try_from(unix_ms).ok()?).ok()?.to_string())
 }
 
-/// The mean over hits of several tiers, each with its own sampled mean.
-fn mean_ms(tiers: &[(u64, Latency)]) -> Option<f64> {
-    let measured = tiers.iter().filter_map(|(hits, latency)| Some((*hits as f64, latency.mean? as f64)));
-    let (hits, total) = measured.fold((0.0, 0.0), |(hits, total), (n, mean)| (hits + n, total + n * mean));
-    (hits > 0.0).then(|| total / hits / 1e6)
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 fn namespace_stats(cache_type: String, stats: &cache_tiered::NamespaceStats) -> NamespaceStats {

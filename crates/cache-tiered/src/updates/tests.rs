@@ -126,7 +126,7 @@ impl World {
         let namespace = settings.namespace.clone();
         let spaces = HashMap::from([(namespace.clone(), space.clone() as Arc<dyn LocalSpace>)]);
         let handlers = Arc::new(Handlers::new(HashMap::new(), 1).0);
-        let local = Local::new(node("here"), fence.clone(), spaces, handlers, Vec::new());
+        let local = Local::new(node("here"), fence.clone(), spaces, handlers, Vec::new(), Arc::default());
         assert!(local.times.set(Box::new(|| (NOW, NOW))).is_ok());
         let mut world = Self {
             deltas: deltas(),

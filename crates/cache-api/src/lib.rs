@@ -27,4 +27,4 @@ mod stats;
 pub use error::ErrorBody;
 pub use health::{ClusterHealth, Health, MasterHealth, Status, TopologyHealth};
 pub use requests::{BodyError, ClearRequest, InvalidateRequest, Target, Written};
-pub use stats::{AuditStats, LatencyStats, NamespaceStats, Stats, ViolationReport};
+pub use stats::{AuditStats, CurrentStats, LatencyStats, NamespaceStats, Stats, TierStats, ViolationReport};

@@ -23,6 +23,24 @@ pub struct Stats {
     pub last_event_time: Option<String>,
     /// Median time from another node's event to its being applied here; null before the first.
     pub event_propagation_latency_ms: Option<f64>,
+    /// The same in full.
+    #[serde(default)]
+    pub event_propagation: LatencyStats,
+    /// Median time of an invalidation of this node, from the call to the acknowledgement; null before the first.
+    #[serde(default)]
+    pub invalidation_latency_ms: Option<f64>,
+    /// The same in full.
+    #[serde(default)]
+    pub invalidation: LatencyStats,
+    /// Time of a read over all tiers, in full: hits in L1 as a sample of one in 256 says, all others each.
+    #[serde(default)]
+    pub response_time: LatencyStats,
+    /// Each tier: `l1`, `l2`.
+    #[serde(default)]
+    pub tiers: BTreeMap<String, TierStats>,
+    /// The last minute.
+    #[serde(default)]
+    pub current: CurrentStats,
     /// Entries in L1, over all namespaces.
     pub l1_cache_size: u64,
     /// Most entries in L1, over all namespaces.
@@ -33,6 +51,27 @@ pub struct Stats {
     pub redis_memory_used_mb: Option<f64>,
     /// Connections of Redis, from all clients; null without Redis or while it is away.
     pub redis_connected_clients: Option<u64>,
+    /// What Redis may use (`maxmemory`, else the memory of its machine); null without Redis or while it is away.
+    #[serde(default)]
+    pub redis_memory_max_mb: Option<f64>,
+    /// The version of Redis; null without Redis or while it is away.
+    #[serde(default)]
+    pub redis_version: Option<String>,
+    /// Keys in the database; null without Redis or while it is away.
+    #[serde(default)]
+    pub redis_keys: Option<u64>,
+    /// `connected` or `disconnected`; null without Redis.
+    #[serde(default)]
+    pub redis_connection: Option<String>,
+    /// Commands under way as a share of as many as the connections take at once, 0 to 1; null without Redis.
+    #[serde(default)]
+    pub connection_pool_utilization: Option<f64>,
+    /// Connections to Redis that could not be opened and commands that got no answer in time, since the start.
+    #[serde(default)]
+    pub connection_failures: u64,
+    /// The same in the last minute.
+    #[serde(default)]
+    pub connection_failures_per_minute: f64,
     /// What the auditor found, over all namespaces; null while it is off.
     pub audit: Option<AuditStats>,
     /// The latest violations that the auditor found, some of each namespace.
@@ -40,6 +79,34 @@ pub struct Stats {
     pub violations: Vec<ViolationReport>,
     /// Each namespace, by name.
     pub namespaces: BTreeMap<String, NamespaceStats>,
+}
+
+/// How things are of late: over the last minute, or since the start if that is less.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct CurrentStats {
+    /// Hits as a share of all reads, in percent; null without a read.
+    pub hit_rate_percent: Option<f64>,
+    /// Mean time of a read, over all tiers; null without a read.
+    pub avg_latency_ms: Option<f64>,
+    /// Bytes in L1, overhead included, in millions: now.
+    pub memory_usage_mb: f64,
+    /// Entries that left L1 for room, a second.
+    pub eviction_rate: f64,
+    /// Reads a second.
+    pub reads_per_s: f64,
+}
+
+/// What one tier did, of those reads that it was asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct TierStats {
+    /// Reads that it answered.
+    pub hits: u64,
+    /// Reads that it could not answer.
+    pub misses: u64,
+    /// Hits as a share of both, 0 to 1; null without any.
+    pub hit_ratio: Option<f64>,
+    /// Time of a hit.
+    pub latency: LatencyStats,
 }
 
 /// What the auditor found: whether reads of a sample of the keys were given what was promised.
@@ -137,6 +204,21 @@ pub struct NamespaceStats {
     pub l1_latency: LatencyStats,
     /// Latency of hits in L2.
     pub l2_latency: LatencyStats,
+    /// Time of a read over all tiers.
+    #[serde(default)]
+    pub response_time: LatencyStats,
+    /// Time of a put, to its acknowledgement.
+    #[serde(default)]
+    pub write_latency: LatencyStats,
+    /// Hits as a share of all reads, 0 to 1; null without a read.
+    #[serde(default)]
+    pub cache_hit_ratio: Option<f64>,
+    /// Bytes in L1 as a share of their bound, 0 to 1.
+    #[serde(default)]
+    pub memory_utilization: Option<f64>,
+    /// The last minute.
+    #[serde(default)]
+    pub current: CurrentStats,
     /// What the auditor found; null where it does not watch.
     pub audit: Option<AuditStats>,
 }

@@ -11,7 +11,7 @@ use cache_marketplace::{
     Availability, BookingInfo, GpuPrice, Ledger, MarketStats, OrderBook, PriceHistory, ProviderStatus,
     SearchPage, audit_by,
 };
-use cache_redis::{RedisStore, RedisTransport};
+use cache_redis::{RedisStats, RedisStore, RedisTransport};
 use cache_tiered::{AuditSettings, Builder, CoarseClock, NodeSettings, TieredCache};
 use serde_json::Value;
 
@@ -29,6 +29,8 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
     /// The same store where it is Redis, for figures of its own.
     pub redis: Option<Arc<RedisStore>>,
+    /// The same transport where it is Redis.
+    pub redis_transport: Option<Arc<RedisTransport>>,
 }
 
 impl Shared {
@@ -41,14 +43,22 @@ impl Shared {
         Ok(match backing {
             Backing::Embedded => {
                 let server = EmbeddedServer::new(EmbeddedConfig::default(), clock.clone());
-                Self { store: Arc::new(server.clone()), transport: Arc::new(server), clock, redis: None }
+                let (store, transport) = (Arc::new(server.clone()), Arc::new(server));
+                Self { store, transport, clock, redis: None, redis_transport: None }
             }
             Backing::Redis(config) => {
                 let store = Arc::new(RedisStore::new((**config).clone())?);
                 let transport = Arc::new(RedisTransport::new((**config).clone())?);
-                Self { store: store.clone(), transport, clock, redis: Some(store) }
+                let redis_transport = Some(transport.clone());
+                Self { store: store.clone(), transport, clock, redis: Some(store), redis_transport }
             }
         })
+    }
+
+    /// What goes on in the clients of Redis; nothing without one.
+    pub fn redis_stats(&self) -> Option<RedisStats> {
+        let store = self.redis.as_ref()?.stats();
+        Some(self.redis_transport.as_ref().map_or(store, |transport| store.and(transport.stats())))
     }
 }
 

@@ -7,6 +7,7 @@ mod app;
 mod auth;
 mod entries;
 mod events;
+mod figures;
 mod market;
 mod market_changes;
 mod observe;
@@ -25,15 +26,20 @@ use axum::{Extension, Router};
 
 pub use app::App;
 
-use problem::Problem;
+pub(crate) use figures::ratio;
+pub(crate) use problem::Problem;
+
+use crate::metrics;
 
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/health", get(observe::health))
-        .route("/cache/stats", get(observe::stats))
         .route("/events", get(events::stream))
         .route("/node/events", get(events::recent))
+        .route("/metrics", get(metrics::metrics))
+        .route("/cache/stats", get(figures::stats))
+        .route("/node/hot-keys", get(figures::hot_keys))
         .route("/cache/clear", post(admin::clear))
         .route("/cache/invalidate", post(admin::invalidate))
         .route(
@@ -57,6 +63,7 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn_with_state(app.clone(), auth::require_token))
         .layer(middleware::from_fn_with_state(app.clone(), limit_body))
+        .layer(middleware::from_fn_with_state(app.clone(), metrics::requests::timed))
         .layer(Extension(app))
 }
 
@@ -68,7 +75,7 @@ async fn limit_body(State(app): State<Arc<App>>, mut request: Request, next: Nex
 
 async fn no_route(uri: Uri) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, format!("nothing is at {}", uri.path())).cure(
-        "there are /health, /events, /node/events, /cache/stats, /cache/clear, /cache/invalidate, /cache/{cache_type}/{resource}, and under \
+        "there are /health, /metrics, /events, /node/events, /cache/stats, /cache/clear, /cache/invalidate, /cache/{cache_type}/{resource}, and under \
          /market: gpus, availability, search, pricing, bookings, providers, order-book, history and stats",
     )
 }

@@ -26,6 +26,14 @@ pub enum Meter {
     ControlGroup(PathBuf),
 }
 
+/// The resident set of this process; nothing if it cannot be read.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = resident.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
 impl Meter {
     /// The meter for this process; nothing if it has no limit.
     pub fn of_this_process(limit: Option<u64>) -> Option<Self> {
@@ -53,12 +61,7 @@ impl Meter {
     /// What is used and what may be used, in bytes; nothing if that cannot be read now.
     pub fn read(&self) -> Option<(u64, u64)> {
         match self {
-            Self::Resident { limit } => {
-                let status = fs::read_to_string("/proc/self/status").ok()?;
-                let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-                let kib: u64 = resident.trim().strip_suffix("kB")?.trim().parse().ok()?;
-                Some((kib * 1024, *limit))
-            }
+            Self::Resident { limit } => Some((resident_bytes()?, *limit)),
             Self::ControlGroup(folder) => {
                 let current = number(&folder.join("memory.current"))?;
                 let stat = fs::read_to_string(folder.join("memory.stat")).ok()?;

@@ -22,6 +22,7 @@ use crate::config::NodeConfig;
 use crate::events::Events;
 use crate::http::{self, App};
 use crate::memory;
+use crate::recent;
 use crate::record::Record;
 use crate::reload::Reloader;
 
@@ -98,6 +99,7 @@ impl Node {
         if app.config().health_checks {
             tasks.spawn(watch_health(app.clone(), shutdown.clone()));
         }
+        tasks.spawn(recent::watch(app.clone(), shutdown.clone()));
         tasks.spawn({
             let (record, market, shutdown) = (record.clone(), app.market().clone(), shutdown.clone());
             async move { record.keep(market, shutdown).await }

@@ -75,6 +75,22 @@ pub(crate) struct Dialer {
     /// The highest epoch seen, one for each partition. Epochs only grow, so a record of a lower one is dead, whatever
     /// connection it comes through.
     epochs: Box<[AtomicU64]>,
+    pub(crate) tally: Tally,
+}
+
+/// What connections came to, since the start.
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(crate) opened: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    /// Commands that got no answer in time.
+    pub(crate) unanswered: AtomicU64,
+}
+
+impl Tally {
+    pub(crate) fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Dialer {
@@ -102,6 +118,7 @@ impl Dialer {
             slots,
             placed,
             epochs: (0..config.partitions).map(|_| AtomicU64::new(0)).collect(),
+            tally: Tally::default(),
             config,
         })
     }
@@ -218,6 +235,7 @@ impl Dialer {
         let opened = timeout(wait, opening)
             .await
             .unwrap_or_else(|_| Err(Fault::NotDone(format!("no answer within {} ms", wait.as_millis()))));
+        Tally::count(if opened.is_ok() { &self.tally.opened } else { &self.tally.failed });
         opened.map_err(|fault| fault.while_doing(&format!("connecting to Redis at {peer}")))
     }
 

@@ -1,5 +1,11 @@
 //! What Redis and its connections say about themselves, for statistics.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::dial::Tally;
+use crate::fleet::Fleet;
+use crate::lanes::LANE_COMMANDS;
+
 /// What the masters say about themselves, added up.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -8,6 +14,8 @@ pub struct RedisInfo {
     pub version: String,
     /// Bytes of memory in use.
     pub used_memory_bytes: u64,
+    /// Bytes that it may use (`maxmemory`); where no bound is set, all memory of its machine. 0: it does not say.
+    pub memory_max_bytes: u64,
     /// Clients that are connected.
     pub connected_clients: u64,
     /// Keys in our database.
@@ -21,6 +29,7 @@ impl RedisInfo {
             self.version = other.version;
         }
         self.used_memory_bytes += other.used_memory_bytes;
+        self.memory_max_bytes += other.memory_max_bytes;
         self.connected_clients += other.connected_clients;
         self.keys += other.keys;
     }
@@ -36,16 +45,21 @@ impl RedisInfo {
             "" => field("redis_version"),
             valkey => valkey,
         };
+        let number = |name: &str| field(name).parse::<u64>().unwrap_or(0);
         Self {
             version: version.to_owned(),
-            used_memory_bytes: field("used_memory").parse().unwrap_or(0),
-            connected_clients: field("connected_clients").parse().unwrap_or(0),
+            used_memory_bytes: number("used_memory"),
+            memory_max_bytes: match number("maxmemory") {
+                0 => number("total_system_memory"),
+                bound => bound,
+            },
+            connected_clients: number("connected_clients"),
             keys,
         }
     }
 }
 
-/// What goes on in the store of this process.
+/// What goes on in the clients of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct RedisStats {
@@ -55,6 +69,44 @@ pub struct RedisStats {
     pub connections: u32,
     /// Most connections that may be open, to the masters that are known.
     pub connections_max: u32,
+    /// As many commands as may be under way before they wait for each other, over all connections that may be open.
+    pub commands_max: usize,
+    /// Connections that were opened.
+    pub connects: u64,
+    /// Connections that could not be opened: nobody there, no answer in time, refused, of another deployment.
+    pub connection_failures: u64,
+    /// Commands that got no answer in time.
+    pub command_timeouts: u64,
+}
+
+impl RedisStats {
+    pub(crate) fn of(fleets: &[&Fleet], tally: &Tally) -> Self {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let connections_max: u32 = fleets.iter().map(|fleet| fleet.open_max()).sum();
+        Self {
+            commands_in_flight: fleets.iter().map(|fleet| fleet.in_flight()).sum(),
+            connections: fleets.iter().map(|fleet| fleet.open()).sum(),
+            connections_max,
+            commands_max: connections_max as usize * LANE_COMMANDS,
+            connects: load(&tally.opened),
+            connection_failures: load(&tally.failed),
+            command_timeouts: load(&tally.unanswered),
+        }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            commands_in_flight: self.commands_in_flight + other.commands_in_flight,
+            connections: self.connections + other.connections,
+            connections_max: self.connections_max + other.connections_max,
+            commands_max: self.commands_max + other.commands_max,
+            connects: self.connects + other.connects,
+            connection_failures: self.connection_failures + other.connection_failures,
+            command_timeouts: self.command_timeouts + other.command_timeouts,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -67,5 +119,12 @@ mod tests {
         let info = RedisInfo::parse(text, 7);
         assert_eq!((info.version.as_str(), info.used_memory_bytes), ("7.0.15", 1234));
         assert_eq!((info.connected_clients, info.keys), (5, 7));
+    }
+
+    #[test]
+    fn memory_is_bounded_by_the_setting_or_by_the_machine() {
+        let bound = |text: &str| RedisInfo::parse(text, 0).memory_max_bytes;
+        assert_eq!(bound("total_system_memory:900\r\nmaxmemory:0\r\nmaxmemory_human:0B\r\n"), 900);
+        assert_eq!(bound("total_system_memory:900\r\nmaxmemory:300\r\n"), 300);
     }
 }

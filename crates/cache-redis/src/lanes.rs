@@ -16,7 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::dial::{Dialer, Target};
+use crate::dial::{Dialer, Tally, Target};
 use crate::fault::Fault;
 use crate::link::Link;
 use crate::scripts::Script;
@@ -29,7 +29,7 @@ const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// The fewer connections, the more commands travel in one packet: 64 callers get 178,000 reads a second through one
 /// lane, 148,000 through two that are used by turns (and Redis works 1.0 µs a read instead of 1.9). So further lanes are
 /// for bursts, and for the time in which the first is being replaced.
-const LANE_COMMANDS: usize = 256;
+pub(crate) const LANE_COMMANDS: usize = 256;
 
 /// Opens connections for bb8.
 pub(crate) struct Opener {
@@ -208,6 +208,9 @@ impl Lanes {
             send(link).await
         };
         let result = timeout(self.timeout, step).await;
+        if result.is_err() {
+            Tally::count(&self.dialer.tally.unanswered);
+        }
         let fault = match (result, used) {
             (Ok(Ok(value)), _) => return Ok(value),
             (Ok(Err(fault)), Some(link)) if fault.is_of_a_replica() => {

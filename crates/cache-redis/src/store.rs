@@ -136,11 +136,7 @@ impl RedisStore {
 
     /// What goes on in this process.
     pub fn stats(&self) -> RedisStats {
-        RedisStats {
-            commands_in_flight: self.data.in_flight() + self.control.in_flight(),
-            connections: self.data.open() + self.control.open(),
-            connections_max: self.data.open_max() + self.control.open_max(),
-        }
+        RedisStats::of(&[&self.data, &self.control], &self.dialer.tally)
     }
 
     /// A put while its slot moves: nothing can be stored, but what was there before goes, and everybody learns it.

@@ -11,6 +11,7 @@ use crate::config::{ConfigError, RedisConfig};
 use crate::dial::Dialer;
 use crate::fault::Fault;
 use crate::fleet::Fleet;
+use crate::info::RedisStats;
 use crate::listening::Left;
 use crate::reply;
 use crate::subscription::Subscription;
@@ -38,6 +39,11 @@ impl RedisTransport {
         let (each, timeout) = (dialer.config.control_connections, dialer.config.control_timeout);
         let control = Fleet::new(dialer.clone(), watch.clone(), each, timeout);
         Ok(Self { dialer, control, watch, left: Left::default() })
+    }
+
+    /// What goes on in its clients. Subscriptions are among the connections that were opened, and not among those of the pool.
+    pub fn stats(&self) -> RedisStats {
+        RedisStats::of(&[&self.control], &self.dialer.tally)
     }
 }
 

@@ -41,7 +41,8 @@ impl Default for Times {
 }
 
 impl Times {
-    fn record(&mut self, took: Duration, times: u64) {
+    /// Counts so many that took so long each.
+    pub fn record(&mut self, took: Duration, times: u64) {
         let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.histogram.saturating_record_n(ns, times);
         self.sum_ns = self.sum_ns.saturating_add(ns.saturating_mul(times));

@@ -12,6 +12,8 @@ use super::problem::Problem;
 use crate::assembly::Shared;
 use crate::config::{CacheTypePlan, Live, NodeConfig};
 use crate::events::Events;
+use crate::metrics::requests::Requests;
+use crate::recent::Recent;
 
 /// What all routes share.
 pub struct App {
@@ -21,11 +23,15 @@ pub struct App {
     config: NodeConfig,
     events: Arc<Events>,
     stopping: AtomicBool,
+    recent: Recent,
+    requests: Requests,
+    started_ms: u64,
 }
 
 impl App {
     /// The interface to a marketplace and the cache under it.
     pub fn new(market: Marketplace, shared: Shared, config: NodeConfig, events: Arc<Events>) -> Self {
+        let started_ms = market.cache().clock().wall();
         Self {
             market,
             books: RecentBooks::default(),
@@ -33,6 +39,9 @@ impl App {
             config,
             events,
             stopping: AtomicBool::new(false),
+            recent: Recent::default(),
+            requests: Requests::default(),
+            started_ms,
         }
     }
 
@@ -54,6 +63,21 @@ impl App {
     /// The order books that were answered of late.
     pub(crate) fn books(&self) -> &RecentBooks {
         &self.books
+    }
+
+    /// The counters of the last minute.
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
+    /// Times of HTTP requests.
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    /// When the node started, in Unix milliseconds by its own clock.
+    pub(crate) fn started_ms(&self) -> u64 {
+        self.started_ms
     }
 
     /// The configuration.

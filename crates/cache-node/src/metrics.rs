@@ -1,0 +1,34 @@
+//! What a node exports for Prometheus: `GET /metrics`.
+//!
+//! Nothing is kept for it: each scrape reads the counters and histograms that the cache has anyway ([`exported`] says which),
+//! and [`exposition`] writes them. Labels are bounded: cache types and partitions as the configuration has them, groups of routes
+//! and classes of statuses as [`requests`] has them.
+
+mod exported;
+mod exposition;
+pub(crate) mod requests;
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::http::{App, Problem};
+
+/// What the body is.
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// `GET /metrics`
+pub(crate) async fn metrics(Extension(app): Extension<Arc<App>>) -> Result<Response, Problem> {
+    if !app.config().enable_metrics {
+        let off =
+            Problem::new(StatusCode::NOT_FOUND, "metrics are switched off: cache.enable_metrics is false");
+        return Err(off.field("cache.enable_metrics").cure(
+            "set cache.enable_metrics (CACHE_ENABLE_METRICS) to true; the development profile switches it off",
+        ));
+    }
+    let text = exported::gather(&app).await.text();
+    let text = text.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
+}

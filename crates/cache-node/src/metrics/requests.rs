@@ -1,0 +1,66 @@
+//! How long HTTP requests take, by group of routes and class of status.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use cache_tiered::Times;
+use parking_lot::Mutex;
+
+use crate::http::App;
+
+/// The groups: first segments of paths. All else is `other`.
+const GROUPS: [&str; 9] =
+    ["cache", "market", "node", "nodes", "events", "health", "metrics", "ui", "openapi.json"];
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Times of requests since the start: at most 50 histograms.
+#[derive(Default)]
+pub(crate) struct Requests(Mutex<BTreeMap<(&'static str, &'static str), Times>>);
+
+impl Requests {
+    fn record(&self, path: &str, status: u16, took: std::time::Duration) {
+        let class = CLASSES[usize::from((status / 100).clamp(1, 5)) - 1];
+        self.0.lock().entry((group(path), class)).or_default().record(took, 1);
+    }
+
+    /// All times, by group and class.
+    pub(crate) fn snapshot(&self) -> BTreeMap<(&'static str, &'static str), Times> {
+        self.0.lock().clone()
+    }
+}
+
+fn group(path: &str) -> &'static str {
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    GROUPS.into_iter().find(|group| *group == first).unwrap_or("other")
+}
+
+/// Times each request until its answer begins: a stream of events that goes on for hours counts with its first byte.
+#[expect(clippy::disallowed_methods, reason = "a stopwatch for statistics; no decision hangs on it")]
+pub(crate) async fn timed(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let path = request.uri().clone();
+    let response = next.run(request).await;
+    app.requests().record(path.path(), response.status().as_u16(), began.elapsed());
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_asked_for_there_are_few_groups() {
+        assert_eq!(group("/cache/gpu_pricing/a/b"), "cache");
+        assert_eq!(group("/"), "other");
+        assert_eq!(group("/../../etc/passwd"), "other");
+        let requests = Requests::default();
+        for n in 0..1_000_u16 {
+            requests.record(&format!("/attack-{n}"), n, std::time::Duration::from_millis(1));
+        }
+        assert!(requests.snapshot().len() <= CLASSES.len());
+    }
+}

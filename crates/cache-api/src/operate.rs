@@ -253,6 +253,28 @@ pub struct SloTarget {
     pub met: Option<bool>,
 }
 
+/// Answer of `GET /node/operations?limit=…`: the latest requests that were to change something.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Operations {
+    /// The latest, newest first; the node remembers 10,000.
+    pub operations: Vec<Operation>,
+    /// How many there were since the node started.
+    pub seen: u64,
+}
+
+/// One request that was to change something.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Operation {
+    /// When it began, in RFC 3339.
+    pub at: String,
+    /// Method and route, such as `PUT /cache/{cache_type}/{*resource}`.
+    pub what: String,
+    /// The status of the answer.
+    pub status: u16,
+    /// How long it took.
+    pub took_ms: f64,
+}
+
 /// Answer of `GET /node/hot-keys`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct HotKeys {

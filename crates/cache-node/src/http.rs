@@ -8,6 +8,7 @@ mod auth;
 mod entries;
 mod events;
 mod figures;
+mod history;
 mod market;
 mod market_changes;
 mod observe;
@@ -25,6 +26,7 @@ use axum::routing::{get, post, put};
 use axum::{Extension, Router};
 
 pub use app::App;
+pub(crate) use observe::rfc3339;
 
 pub(crate) use figures::ratio;
 pub(crate) use problem::Problem;
@@ -40,6 +42,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/cache/stats", get(figures::stats))
         .route("/node/hot-keys", get(figures::hot_keys))
+        .route("/node/history", get(history::history))
+        .route("/node/alerts", get(history::alerts))
+        .route("/node/slo", get(history::slo))
+        .route("/node/operations", get(history::operations))
         .route("/cache/clear", post(admin::clear))
         .route("/cache/invalidate", post(admin::invalidate))
         .route(
@@ -61,6 +67,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/market/stats", get(market::stats))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn_with_state(app.clone(), history::note))
         .layer(middleware::from_fn_with_state(app.clone(), auth::require_token))
         .layer(middleware::from_fn_with_state(app.clone(), limit_body))
         .layer(middleware::from_fn_with_state(app.clone(), metrics::requests::timed))
@@ -75,7 +82,8 @@ async fn limit_body(State(app): State<Arc<App>>, mut request: Request, next: Nex
 
 async fn no_route(uri: Uri) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, format!("nothing is at {}", uri.path())).cure(
-        "there are /health, /metrics, /events, /node/events, /cache/stats, /cache/clear, /cache/invalidate, /cache/{cache_type}/{resource}, and under \
+        "there are /health, /metrics, /events, /cache/stats, /cache/clear, /cache/invalidate, \
+         /cache/{cache_type}/{resource}, under /node: events, history, alerts, slo, operations and hot-keys, and under \
          /market: gpus, availability, search, pricing, bookings, providers, order-book, history and stats",
     )
 }

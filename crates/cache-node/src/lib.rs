@@ -8,6 +8,7 @@
 //! | [`events`] | the latest events, for whoever asks or follows |
 //! | [`reload`] | reading the configuration again while the node runs |
 //! | [`logging`] | the log, by a filter that can change |
+//! | [`telemetry`] | what a node remembers of its figures, and when they are alarming |
 //! | [`node`] | a node from start to stop |
 //! | [`demo`] | nodes in one process replay a market, and every read is judged |
 //! | [`cli`] | the command line |
@@ -26,3 +27,4 @@ mod recent;
 mod record;
 pub mod reload;
 mod schedule;
+pub mod telemetry;

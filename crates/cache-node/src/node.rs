@@ -25,6 +25,7 @@ use crate::memory;
 use crate::recent;
 use crate::record::Record;
 use crate::reload::Reloader;
+use crate::telemetry;
 
 /// How often, and how far apart, a master that does not answer is asked at the start whether it is guarded.
 const ASKED_MAX: u32 = 10;
@@ -105,6 +106,7 @@ impl Node {
             async move { record.keep(market, shutdown).await }
         });
         tasks.spawn(memory::watch(app.cache().clone(), app.config().live.clone(), shutdown.clone()));
+        tasks.spawn(telemetry::watch(app.clone(), shutdown.clone()));
         let stopping = {
             let (app, shutdown) = (app.clone(), shutdown.clone());
             async move {

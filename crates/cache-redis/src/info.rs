@@ -7,7 +7,7 @@ use crate::fleet::Fleet;
 use crate::lanes::LANE_COMMANDS;
 
 /// What the masters say about themselves, added up.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct RedisInfo {
     /// Its version.
@@ -16,6 +16,8 @@ pub struct RedisInfo {
     pub used_memory_bytes: u64,
     /// Bytes that it may use (`maxmemory`); where no bound is set, all memory of its machine. 0: it does not say.
     pub memory_max_bytes: u64,
+    /// What the fullest master uses of its `maxmemory`, 0 to 1 (and beyond); `None` where none has a limit.
+    pub memory_share: Option<f64>,
     /// Clients that are connected.
     pub connected_clients: u64,
     /// Keys in our database.
@@ -30,6 +32,10 @@ impl RedisInfo {
         }
         self.used_memory_bytes += other.used_memory_bytes;
         self.memory_max_bytes += other.memory_max_bytes;
+        // `None` is less than any share.
+        if other.memory_share > self.memory_share {
+            self.memory_share = other.memory_share;
+        }
         self.connected_clients += other.connected_clients;
         self.keys += other.keys;
     }
@@ -53,6 +59,9 @@ impl RedisInfo {
                 0 => number("total_system_memory"),
                 bound => bound,
             },
+            memory_share: Some(number("maxmemory"))
+                .filter(|limit| *limit > 0)
+                .map(|limit| number("used_memory") as f64 / limit as f64),
             connected_clients: number("connected_clients"),
             keys,
         }
@@ -119,6 +128,17 @@ mod tests {
         let info = RedisInfo::parse(text, 7);
         assert_eq!((info.version.as_str(), info.used_memory_bytes), ("7.0.15", 1234));
         assert_eq!((info.connected_clients, info.keys), (5, 7));
+        assert_eq!(info.memory_share, None, "no limit is said");
+    }
+
+    #[test]
+    fn the_fullest_master_speaks_for_all() {
+        let of = |used: u64, max: u64| {
+            RedisInfo::parse(&format!("used_memory:{used}\r\nmaxmemory:{max}\r\nmaxmemory_human:1G\r\n"), 0)
+        };
+        let mut sum = RedisInfo::default();
+        [of(900, 0), of(50, 100), of(96, 100), of(10, 100)].into_iter().for_each(|info| sum.add(info));
+        assert_eq!((sum.memory_share, sum.used_memory_bytes), (Some(0.96), 1_056));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::config::{CacheTypePlan, Live, NodeConfig};
 use crate::events::Events;
 use crate::metrics::requests::Requests;
 use crate::recent::Recent;
+use crate::telemetry::{AlertSettings, Telemetry};
 
 /// What all routes share.
 pub struct App {
@@ -26,6 +27,7 @@ pub struct App {
     recent: Recent,
     requests: Requests,
     started_ms: u64,
+    telemetry: Telemetry,
 }
 
 impl App {
@@ -42,6 +44,7 @@ impl App {
             recent: Recent::default(),
             requests: Requests::default(),
             started_ms,
+            telemetry: Telemetry::new(AlertSettings::default()),
         }
     }
 
@@ -98,6 +101,11 @@ impl App {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// What the node remembers of its figures.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
     }
 
     pub(crate) fn shared(&self) -> &Shared {

@@ -32,7 +32,8 @@ impl App {
         let cache = self.cache().health();
         let identity = &self.config().identity;
         let masters_lack = topology.as_ref().is_some_and(|topology| !topology.primary_healthy);
-        let (status, error) = verdict(&cache, redis_connected, masters_lack, self.is_stopping());
+        let (status, error) =
+            verdict(&cache, redis_connected, masters_lack, self.critical(), self.is_stopping());
         Health {
             status,
             node_id: identity.id.to_string(),
@@ -65,6 +66,7 @@ fn verdict(
     cache: &cache_tiered::Health,
     redis_connected: Option<bool>,
     masters_lack: bool,
+    critical: Option<String>,
     stopping: bool,
 ) -> (Status, Option<String>) {
     if stopping {
@@ -95,6 +97,7 @@ fn verdict(
     if cache.outbox > 0 {
         wrong.push(format!("{} invalidations wait for the shared tier", cache.outbox));
     }
+    wrong.extend(critical);
     if wrong.is_empty() { (Status::Healthy, None) } else { (Status::Degraded, Some(wrong.join("; "))) }
 }
 

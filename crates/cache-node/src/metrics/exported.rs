@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use cache_api::Status;
+use cache_api::operate::Severity;
 use cache_bus::State;
 use cache_events::Partition;
 use cache_tiered::{L2Op, NamespaceStats, SpaceTimes, Times};
 
 use super::exposition::{Bounds, Exposition, Labels};
 use crate::http::{App, ratio};
+use crate::telemetry::AlertName;
 
 const fn us(us: u64) -> Duration {
     Duration::from_micros(us)
@@ -63,6 +65,7 @@ pub(crate) async fn gather(app: &App) -> Exposition {
     identity(app, &mut out);
     namespaces(app, &mut out);
     node(app, &mut out);
+    alerts(app, &mut out);
     bus(app, &mut out);
     redis(app, &mut out).await;
     out
@@ -251,6 +254,19 @@ fn node(app: &App, out: &mut Exposition) {
         .set(none(), l1_bytes as f64);
     out.gauge("edgecache_eviction_rate", "Entries a second that left L1 for room in the last minute.")
         .set(none(), lately.eviction_rate);
+}
+
+/// Each alert and severity, so that one that stands can be told from one that is not known.
+fn alerts(app: &App, out: &mut Exposition) {
+    let active = app.telemetry().active();
+    let family = out.gauge("edgecache_alert", "1 while an alert stands with this severity, else 0.");
+    for name in AlertName::ALL {
+        for (severity, label) in [(Severity::Warning, "warning"), (Severity::Critical, "critical")] {
+            let stands = active.iter().any(|raised| raised.name == name && raised.severity == severity);
+            let labels = vec![("name", name.as_str().to_owned()), ("severity", label.to_owned())];
+            family.set(labels, f64::from(u8::from(stands)));
+        }
+    }
 }
 
 fn bus(app: &App, out: &mut Exposition) {

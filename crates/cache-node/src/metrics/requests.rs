@@ -27,6 +27,13 @@ impl Requests {
         self.0.lock().entry((group(path), class)).or_default().record(took, 1);
     }
 
+    /// The times of all requests together.
+    pub(crate) fn all(&self) -> Times {
+        let mut all = Times::default();
+        self.0.lock().values().for_each(|times| all.add(times));
+        all
+    }
+
     /// All times, by group and class.
     pub(crate) fn snapshot(&self) -> BTreeMap<(&'static str, &'static str), Times> {
         self.0.lock().clone()

@@ -1,0 +1,106 @@
+//! How figures went: history, alerts, targets, operations.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, RawQuery, Request, State};
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
+use axum::{Extension, Json};
+use cache_api::operate::{Alerts, History, Operations, SloReport};
+
+use super::App;
+use super::problem::Problem;
+use super::query::Query;
+use crate::telemetry::{Range, SERIES};
+
+const HOUR_MS: u64 = 3_600_000;
+/// Points of a series that are told unless others are asked for, and most that may be.
+const POINTS: usize = 600;
+const POINTS_MAX: usize = 10_000;
+/// Operations that are told unless others are asked for.
+const OPERATIONS: usize = 100;
+
+/// `GET /node/history?series=a,b&from=MS&to=MS&points=N&step=5s`
+pub(crate) async fn history(
+    Extension(app): Extension<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<History>, Problem> {
+    let query = Query::parse(query.as_deref(), &["series", "from", "to", "points", "step"])?;
+    let series = match query.text("series") {
+        None => (0..SERIES.len()).collect(),
+        Some(names) => {
+            let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
+            names.map(series).collect::<Result<Vec<usize>, Problem>>()?
+        }
+    };
+    let (ahead, wall) = (app.wall_ahead(), app.cache().clock().wall());
+    let to = query.number("to")?.unwrap_or(wall);
+    let from = query.number("from")?.unwrap_or_else(|| to.saturating_sub(HOUR_MS));
+    if from > to {
+        return Err(Problem::bad("from", format!("from ({from}) is later than to ({to})"))
+            .cure("both are Unix milliseconds"));
+    }
+    let points = query.number("points")?.unwrap_or(POINTS);
+    if !(2..=POINTS_MAX).contains(&points) {
+        return Err(Problem::bad("points", format!("points must be from 2 to {POINTS_MAX}")));
+    }
+    let step = query.text("step").map(|text| {
+        let step = humantime::parse_duration(&text).ok().map(|step| step.as_millis() as u64);
+        step.filter(|step| (1_000..=86_400_000).contains(step)).ok_or_else(|| {
+            Problem::bad("step", format!("step: {text:?} is not a duration from 1s to 1day, such as 5s"))
+        })
+    });
+    let logical = |wall: u64| wall.saturating_add_signed(ahead.saturating_neg());
+    let range = Range { from: logical(from), to: logical(to), points, step: step.transpose()? };
+    Ok(Json(app.history(&series, range)))
+}
+
+fn series(name: &str) -> Result<usize, Problem> {
+    SERIES.iter().position(|known| *known == name).ok_or_else(|| {
+        Problem::bad("series", format!("there is no series {name:?}"))
+            .cure(format!("known are {}", SERIES.join(", ")))
+    })
+}
+
+/// `GET /node/alerts`
+pub(crate) async fn alerts(Extension(app): Extension<Arc<App>>) -> Json<Alerts> {
+    Json(app.alerts())
+}
+
+/// `GET /node/slo`
+pub(crate) async fn slo(Extension(app): Extension<Arc<App>>) -> Json<SloReport> {
+    Json(app.slo())
+}
+
+/// `GET /node/operations?limit=N`
+pub(crate) async fn operations(
+    Extension(app): Extension<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Operations>, Problem> {
+    let query = Query::parse(query.as_deref(), &["limit"])?;
+    Ok(Json(app.operations(query.number("limit")?.unwrap_or(OPERATIONS))))
+}
+
+/// Notes requests that were to change something, with how long they took.
+pub(crate) async fn note(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+        return next.run(request).await;
+    }
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let (at, began) = (app.cache().clock().now(), stopwatch());
+    let response = next.run(request).await;
+    // What is at no route changes nothing, and would fill the memory with whatever somebody types.
+    if let Some(route) = route.filter(|_| response.status() != StatusCode::METHOD_NOT_ALLOWED) {
+        let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        app.telemetry().operation(at, method.as_str(), route.as_str(), response.status().as_u16(), took);
+    }
+    response
+}
+
+#[expect(clippy::disallowed_methods, reason = "a stopwatch for statistics; no decision hangs on it")]
+fn stopwatch() -> Instant {
+    Instant::now()
+}

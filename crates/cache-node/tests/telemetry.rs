@@ -1,0 +1,106 @@
+//! History, alerts, targets and operations of a node, over HTTP.
+
+mod support;
+
+use serde_json::{Value, json};
+use support::{Answer, Serving};
+
+fn points(answer: &Answer, series: &str) -> Vec<(u64, f64)> {
+    serde_json::from_value(answer.body["series"][series].clone()).unwrap_or_default()
+}
+
+#[test]
+fn history_has_what_happened_and_names_its_series() {
+    let node = Serving::start(&[]);
+    let client = &node.client;
+    assert_eq!(client.put("/cache/session/s", &json!(1)).status, 200);
+    for _ in 0..50 {
+        assert_eq!(client.get("/cache/session/s").status, 200);
+    }
+    let path = "/node/history?series=reads_per_s,hit_ratio,memory_bytes,l1_entries";
+    client.until(path, "reads, a ratio, memory and the entry", |answer| {
+        points(answer, "reads_per_s").iter().any(|(_, value)| *value > 0.0)
+            && points(answer, "hit_ratio").iter().any(|(_, value)| *value > 0.9)
+            && points(answer, "memory_bytes").iter().any(|(_, value)| *value > 1e6)
+            && points(answer, "l1_entries").iter().any(|(_, value)| *value == 1.0)
+    });
+    let answer = client.get(path);
+    assert_eq!(answer.body["series"].as_object().map(serde_json::Map::len), Some(4));
+    let known = answer.body["known"].as_array().expect("a list").len();
+    assert_eq!(client.get("/node/history").body["series"].as_object().map(serde_json::Map::len), Some(known));
+    // Times are Unix milliseconds, and a range is a range.
+    let (at, _) = points(&answer, "memory_bytes")[0];
+    let path = format!("/node/history?series=memory_bytes&from={at}&to={at}");
+    assert_eq!(points(&client.get(&path), "memory_bytes").len(), 1);
+    let path = format!("/node/history?series=memory_bytes&to={}", at - 5_000);
+    assert!(points(&client.get(&path), "memory_bytes").is_empty());
+    client.until("/node/history?series=memory_bytes&step=5s", "a step of five seconds", |answer| {
+        points(answer, "memory_bytes").len() >= 2
+    });
+}
+
+#[test]
+fn a_wrong_question_of_history_is_told_what_there_is() {
+    let node = Serving::start(&[]);
+    for (query, field, told) in [
+        ("series=hits", "series", "hit_ratio"),
+        ("from=2&to=1", "from", "later"),
+        ("points=1", "points", "10000"),
+        ("points=x", "points", "whole number"),
+        ("step=1ms", "step", "1s"),
+        ("serie=a", "serie", "no parameter"),
+    ] {
+        let answer = node.client.get(&format!("/node/history?{query}"));
+        assert_eq!((answer.status, answer.field()), (400, field), "{query}: {answer:?}");
+        assert!(answer.body.to_string().contains(told), "{query}: {answer:?}");
+    }
+}
+
+#[test]
+fn changes_are_remembered_with_their_latency() {
+    let node = Serving::start(&[]);
+    let client = &node.client;
+    assert_eq!(client.put("/cache/session/s", &json!(1)).status, 200);
+    assert_eq!(client.put("/cache/nothing/s", &json!(1)).status, 404);
+    client.get("/cache/session/s");
+    assert_eq!(client.post("/nowhere", &json!({})).status, 404);
+    assert_eq!(client.post("/cache/clear", &json!({})).status, 200);
+    let answer = client.get("/node/operations");
+    let told: Vec<(&str, u64)> = answer.body["operations"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|operation| {
+            assert!(operation["took_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{operation}");
+            assert!(operation["at"].as_str().is_some_and(|at| at.ends_with('Z')), "{operation}");
+            (operation["what"].as_str().expect("text"), operation["status"].as_u64().expect("a number"))
+        })
+        .collect();
+    let put = "PUT /cache/{cache_type}/{*resource}";
+    assert_eq!(told, [("POST /cache/clear", 200), (put, 404), (put, 200)]);
+    assert_eq!(answer.body["seen"], 3);
+    assert_eq!(client.get("/node/operations?limit=1").body["operations"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn targets_without_samples_are_neither_met_nor_missed() {
+    let node = Serving::start(&[]);
+    let target = |name: &str| -> Value {
+        let slo = node.client.get("/node/slo").body;
+        let all = slo["targets"].as_array().expect("a list");
+        all.iter().find(|target| target["name"] == name).cloned().expect("a target")
+    };
+    assert_eq!((&target("l1_hits")["found"], &target("l1_hits")["met"]), (&Value::Null, &Value::Null));
+    assert_eq!(node.client.get("/node/slo").body["met"], true);
+    // Nothing is cached: of ten reads none is a hit.
+    for id in 0..10 {
+        assert_eq!(node.client.get(&format!("/cache/session/{id}")).status, 404);
+    }
+    let l1 = target("l1_hits");
+    assert_eq!((&l1["found"], &l1["samples"], &l1["met"]), (&json!(0.0), &json!(10), &json!(false)), "{l1}");
+    let l2 = target("l2_hits");
+    assert_eq!((&l2["found"], &l2["samples"], &l2["met"]), (&json!(0.0), &json!(10), &json!(false)), "{l2}");
+    assert_eq!(node.client.get("/node/slo").body["met"], false);
+    let alerts = node.client.get("/node/alerts").body;
+    assert_eq!(alerts, json!({"active": [], "past": []}), "too few reads for an alert");
+}

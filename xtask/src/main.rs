@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask ci`, `test`, `bench`, `simulate`, `it`, `sim`, `model`,
 //! `faults`, `market`, `mutations`, `explore`, `tidy`.
 
+mod chromium;
 mod mutations;
 mod postgres_server;
 mod redis_server;
@@ -123,10 +124,12 @@ fn run(task: Task) -> Result<ExitCode> {
     let steps = match task {
         Task::Ci => ci(),
         Task::Test { args } => {
-            vec![redis_step(), postgres_step(), unit_tests("tests", &[], &args), doc_tests(&args)]
+            let [redis, postgres, browser] = programs();
+            vec![redis, postgres, browser, unit_tests("tests", &[], &args), doc_tests(&args)]
         }
         Task::It { args } => {
-            vec![redis_step(), postgres_step(), unit_tests("tests with real servers", WITH_SERVERS, &args)]
+            let [redis, postgres, browser] = programs();
+            vec![redis, postgres, browser, unit_tests("tests with real servers", WITH_SERVERS, &args)]
         }
         Task::Bench { name, short, json, instructions, mut args } => {
             let options = [("--json", json), ("--instructions", instructions)];
@@ -175,6 +178,7 @@ fn ci() -> Vec<Step> {
         tidy_step(),
         redis_step(),
         postgres_step(),
+        chromium_step(),
         unit_tests("tests", &[], &[]),
         doc_tests(&[]),
         schedules::step("schedules with faults", "sim", &["--seeds", "1000"]),
@@ -239,6 +243,15 @@ fn postgres_step() -> Step {
         "ls /usr/lib/postgresql/*/bin/postgres",
         postgres_server::find_or_install,
     )
+}
+
+fn chromium_step() -> Step {
+    Step::inner("browser", "command -v chromium google-chrome-stable", chromium::find_or_install)
+}
+
+/// What tests start.
+fn programs() -> [Step; 3] {
+    [redis_step(), postgres_step(), chromium_step()]
 }
 
 /// By nextest where it is installed, which runs tests of all crates side by side.

@@ -5,6 +5,7 @@
 mod admin;
 mod app;
 mod auth;
+mod dashboard;
 mod entries;
 mod events;
 mod figures;
@@ -72,6 +73,8 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(app.clone(), limit_body))
         .layer(middleware::from_fn_with_state(app.clone(), metrics::requests::timed))
         .layer(Extension(app))
+        // Behind the layers: the files need no token.
+        .merge(dashboard::router())
 }
 
 /// Bodies are as long as the configuration allows now.

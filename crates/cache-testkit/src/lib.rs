@@ -3,12 +3,14 @@
 //! - [`RedisServer`]: a real `redis-server` or `valkey-server` on a free loopback port, with restarts, kills and pauses.
 //! - [`RedisReplicated`], [`RedisSentinels`], [`RedisCluster`]: several of them, with failovers and moving slots.
 //! - [`PostgresServer`]: a real `postgres` on a free loopback port, with kills and restarts.
+//! - [`Browser`]: a headless Chromium with one page, for what a node shows to people.
 //! - [`FaultProxy`]: a TCP proxy that passes, swallows, delays, stalls, resets or leads elsewhere.
 //! - [`ManualClock`]: time that moves when the test says so. [`JumpingClock`]: real time that jumps when the test says so.
 //! - [`pause`], [`resume`]: a child process stands still and goes on.
 //! - [`event`]: an event that invalidates something.
 //! - [`FaultyTransport`], [`FaultyStore`]: decorators that lose, repeat, reorder, hold back and refuse.
 
+mod browser;
 mod event;
 mod fault_proxy;
 mod faulty_store;
@@ -24,6 +26,7 @@ mod redis_server;
 mod resp;
 mod wait;
 
+pub use browser::Browser;
 pub use event::event;
 pub use fault_proxy::{Fault, FaultProxy};
 pub use faulty_store::FaultyStore;

@@ -1,5 +1,5 @@
 //! The project's own commands: `cargo xtask ci`, `test`, `bench`, `simulate`, `it`, `sim`, `model`,
-//! `faults`, `market`, `mutations`, `explore`, `tidy`.
+//! `faults`, `market`, `mutations`, `explore`, `screenshot`, `tidy`.
 
 mod chromium;
 mod mutations;
@@ -109,6 +109,8 @@ enum Task {
         #[arg(long)]
         rounds: Option<u32>,
     },
+    /// Takes the pictures of the dashboard in `docs/images`, while a demo runs; needs a browser and three minutes.
+    Screenshot,
     /// The rules of the house that no compiler knows: layers, absences, documents, lengths.
     Tidy,
 }
@@ -160,6 +162,11 @@ fn run(task: Task) -> Result<ExitCode> {
             return done.map(|()| ExitCode::SUCCESS);
         }
         Task::Explore { rounds } => return mutations::explore(rounds).map(|()| ExitCode::SUCCESS),
+        Task::Screenshot => vec![
+            chromium_step(),
+            Step::command("the demo", Command::cargo(["build", "-p", "cache-node", "--bins"])),
+            Step::command("pictures", Command::cargo(["run", "-p", "cache-node", "--example", "screenshot"])),
+        ],
         Task::Tidy => vec![tidy_step()],
     };
     steps::run(&steps).map(|()| ExitCode::SUCCESS)

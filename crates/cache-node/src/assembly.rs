@@ -5,14 +5,14 @@ use std::sync::Arc;
 use anyhow::Context;
 use cache_bus::Transport;
 use cache_embedded::{EmbeddedConfig, EmbeddedServer};
-use cache_events::Clock;
+use cache_events::{CacheEvent, Clock, Partition, Position};
 use cache_l2::Store;
 use cache_marketplace::{
     Availability, BookingInfo, GpuPrice, Ledger, MarketStats, OrderBook, PriceHistory, ProviderStatus,
     SearchPage, audit_by,
 };
 use cache_redis::{RedisStats, RedisStore, RedisTransport};
-use cache_tiered::{AuditSettings, Builder, CoarseClock, NodeSettings, TieredCache};
+use cache_tiered::{AuditSettings, Builder, CoarseClock, FlushCause, NodeSettings, Observer, TieredCache};
 use serde_json::Value;
 
 use crate::config::{Backing, CacheTypePlan, NodeConfig};
@@ -43,8 +43,7 @@ impl Shared {
         Ok(match backing {
             Backing::Embedded => {
                 let server = EmbeddedServer::new(EmbeddedConfig::default(), clock.clone());
-                let (store, transport) = (Arc::new(server.clone()), Arc::new(server));
-                Self { store, transport, clock, redis: None, redis_transport: None }
+                Self::embedded(&server, clock)
             }
             Backing::Redis(config) => {
                 let store = Arc::new(RedisStore::new((**config).clone())?);
@@ -55,6 +54,12 @@ impl Shared {
         })
     }
 
+    /// A server inside of this process, with other nodes beside this one on it.
+    pub fn embedded(server: &EmbeddedServer, clock: Arc<dyn Clock>) -> Self {
+        let (store, transport) = (Arc::new(server.clone()), Arc::new(server.clone()));
+        Self { store, transport, clock, redis: None, redis_transport: None }
+    }
+
     /// What goes on in the clients of Redis; nothing without one.
     pub fn redis_stats(&self) -> Option<RedisStats> {
         let store = self.redis.as_ref()?.stats();
@@ -62,7 +67,8 @@ impl Shared {
     }
 }
 
-/// Starts the cache of a node on what the nodes share. Its auditor asks the ledger too; `events` hears what it applies.
+/// Starts the cache of a node on what the nodes share. Its auditor asks the ledger too; `events` hears what it applies, and so does
+/// `beside`.
 ///
 /// # Errors
 /// Settings contradict each other.
@@ -74,14 +80,19 @@ pub fn start(
     shared: &Shared,
     ledger: Arc<dyn Ledger>,
     events: &Arc<Events>,
+    beside: Option<Arc<dyn Observer>>,
 ) -> anyhow::Result<TieredCache> {
+    let observer: Arc<dyn Observer> = match beside {
+        Some(beside) => Arc::new(Both(events.clone(), beside)),
+        None => events.clone(),
+    };
     let eviction = config.eviction;
     let (store, transport) = (shared.store.clone(), shared.transport.clone());
     let policy = move |entries| eviction.family(entries);
     let builder = TieredCache::builder(config.identity.id.clone(), store, transport, policy)
         .clock(shared.clock.clone())
         .bus(config.bus.clone())
-        .observer(events.clone())
+        .observer(observer)
         .settings(NodeSettings {
             l1_bytes_max: config.l1_bytes_max,
             write_deadline: config.write_deadline,
@@ -94,6 +105,31 @@ pub fn start(
     let cache = builder.start().context("the cache cannot be put together")?;
     events.attach(cache.view().clone());
     Ok(cache)
+}
+
+/// Two who hear the same.
+struct Both(Arc<dyn Observer>, Arc<dyn Observer>);
+
+impl Observer for Both {
+    fn applied(&self, partition: Partition, position: Position, event: &CacheEvent) {
+        self.0.applied(partition, position, event);
+        self.1.applied(partition, position, event);
+    }
+
+    fn wrote(&self, partition: Partition, position: Position, event: &CacheEvent) {
+        self.0.wrote(partition, position, event);
+        self.1.wrote(partition, position, event);
+    }
+
+    fn stands(&self, partition: Partition, position: Position) {
+        self.0.stands(partition, position);
+        self.1.stands(partition, position);
+    }
+
+    fn flushed(&self, partition: Partition, epoch: u64, cause: FlushCause) {
+        self.0.flushed(partition, epoch, cause);
+        self.1.flushed(partition, epoch, cause);
+    }
 }
 
 /// Declares cache types: those of the marketplace with their Rust types, all others as free JSON.

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use cache_api::Status;
 use cache_marketplace::{Ledger, Marketplace};
 use cache_redis::RedisStore;
-use cache_tiered::TieredCache;
+use cache_tiered::{Observer, TieredCache};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -47,7 +47,8 @@ impl Node {
     /// The address cannot be taken, settings contradict each other, or masters lack the guard that the configuration requires.
     pub async fn start(config: NodeConfig) -> anyhow::Result<Self> {
         let record = Record::open(&config.database).await?;
-        Self::start_with(config, record).await
+        let shared = Shared::of(&config.backing)?;
+        Self::start_with(config, shared, record, None).await
     }
 
     /// [`start`](Self::start) on a system of record of the caller's.
@@ -55,21 +56,39 @@ impl Node {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_on(config: NodeConfig, ledger: Arc<dyn Ledger>) -> anyhow::Result<Self> {
-        Self::start_with(config, Record::Given(ledger)).await
+        let shared = Shared::of(&config.backing)?;
+        Self::start_with(config, shared, Record::Given(ledger), None).await
     }
 
-    async fn start_with(config: NodeConfig, record: Record) -> anyhow::Result<Self> {
+    /// [`start_on`](Self::start_on) what nodes of one process share; `beside` hears what the node applies.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub(crate) async fn start_among(
+        config: NodeConfig,
+        shared: Shared,
+        ledger: Arc<dyn Ledger>,
+        beside: Arc<dyn Observer>,
+    ) -> anyhow::Result<Self> {
+        Self::start_with(config, shared, Record::Given(ledger), Some(beside)).await
+    }
+
+    async fn start_with(
+        config: NodeConfig,
+        shared: Shared,
+        record: Record,
+        beside: Option<Arc<dyn Observer>>,
+    ) -> anyhow::Result<Self> {
         let listen = &config.http.listen;
         let listener = TcpListener::bind(listen.as_str()).await.with_context(|| {
             format!("cannot listen on {listen}: is it in use, or not an address of this machine? Choose another with --listen")
         })?;
-        let shared = Shared::of(&config.backing)?;
         if let (true, Some(redis)) = (config.require_min_replicas, &shared.redis) {
             refuse_unguarded(redis).await?;
         }
         let (id, streams_max) = (config.identity.id.clone(), config.http.event_streams_max);
         let events = Arc::new(Events::new(id, shared.clock.clone(), streams_max));
-        let cache = assembly::start(&config, &shared, record.ledger(), &events)?;
+        let cache = assembly::start(&config, &shared, record.ledger(), &events, beside)?;
         let market = Marketplace::new(cache, record.ledger())?;
         Ok(Self { app: Arc::new(App::new(market, shared, config, events)), record, listener })
     }
@@ -85,6 +104,11 @@ impl Node {
     /// Its cache, for programs that have a node inside.
     pub fn cache(&self) -> &TieredCache {
         self.app.cache()
+    }
+
+    /// Its marketplace.
+    pub(crate) fn market(&self) -> &Marketplace {
+        self.app.market()
     }
 
     /// Answers requests until `shutdown` is cancelled, then finishes those under way and stops the cache.

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use cache_testkit::Browser;
 use serde_json::{Value, json};
 use support::{Client, Serving};
@@ -31,6 +33,10 @@ impl Desk {
         self.browser.go(&format!("{}/ui/#/{view}", self.base));
     }
 
+    fn live(&mut self) {
+        self.browser.until("document.body.dataset.stream === 'open'", "changes arrive");
+    }
+
     fn until_text(&mut self, text: &str) {
         let looked = format!("document.body.innerText.includes({})", json!(text));
         self.browser.until(&looked, text);
@@ -45,9 +51,20 @@ impl Desk {
         }
     }
 
+    fn book(&mut self, id: &str, gpu: &str) {
+        let now = self.browser.eval("Date.now()").as_u64().expect("a time");
+        let booking = json!({"booking_id": id, "gpu_id": gpu, "user_id": "u", "start_time": now, "end_time": now + 3_600_000});
+        let booked = self.client.post("/market/bookings", &booking);
+        assert_eq!(booked.status, 201, "{booked:?}");
+    }
+
     fn focused(&mut self) -> String {
         let asked = "(document.activeElement.id || document.activeElement.innerText || document.activeElement.tagName)";
         self.browser.eval(asked).as_str().unwrap_or_default().trim().to_owned()
+    }
+
+    fn calm(&mut self) {
+        assert_eq!(self.browser.problems(), [""; 0]);
     }
 }
 
@@ -67,6 +84,58 @@ fn figures_move_as_reads_are_made() {
 }
 
 #[test]
+fn a_booking_made_over_http_is_in_sight_within_a_second() {
+    let mut desk = Desk::at("market", &[]);
+    desk.with_gpus();
+    desk.live();
+    desk.until_text("No booking yet");
+    // The page itself notes when the text came, so that looking takes no time.
+    desk.browser.eval(
+        "(() => { window.came = {}; new MutationObserver(() => { for (const id of ['b-1', 'b-2', 'b-3', 'b-4']) \
+         if (!came[id] && document.body.innerText.includes(id)) came[id] = Date.now(); }) \
+         .observe(document.body, { childList: true, subtree: true, characterData: true }); })()",
+    );
+    let mut took = Vec::new();
+    for n in 1..=4 {
+        desk.book(&format!("b-{n}"), &format!("g{n}"));
+        let answered = wall_ms();
+        let came = desk.browser.until(&format!("came['b-{n}']"), "the booking is in sight");
+        took.push(came.as_f64().expect("a time") - answered);
+    }
+    took.sort_by(f64::total_cmp);
+    // One of four may fall into a moment in which the machine has no time for anybody.
+    assert!(took[2] < 1_000.0, "milliseconds from the answer to the text: {took:?}");
+    // It can be called off there, and the line says so.
+    desk.browser.eval("document.querySelector('[aria-label=\"Cancel b-4\"]').click()");
+    desk.until_text("Booking b-4 is called off.");
+    desk.browser.until("[...document.querySelectorAll('.booking')].some((row) => row.innerText.includes('b-4') && row.innerText.includes('cancelled'))", "the line says cancelled");
+    assert_eq!(desk.client.get("/market/bookings/b-4").body["status"], "cancelled");
+    desk.calm();
+}
+
+#[test]
+fn a_gpu_is_booked_on_the_page() {
+    let mut desk = Desk::at("market", &[]);
+    desk.with_gpus();
+    desk.live();
+    desk.browser.until("document.querySelector('[aria-label=\"Book g2\"]')", "an offer to book");
+    desk.browser.eval("document.querySelector('[aria-label=\"Book g2\"]').click()");
+    assert_eq!(desk.focused(), "book-user");
+    desk.browser.write("somebody");
+    desk.browser.press("Enter");
+    let id = desk
+        .browser
+        .until("(document.body.innerText.match(/Booking (ui-[0-9a-f]+) is made/) ?? [])[1]", "it is made");
+    let booking = desk.client.get(&format!("/market/bookings/{}", id.as_str().expect("an id"))).body;
+    assert_eq!((&booking["gpu_id"], &booking["user_id"]), (&json!("g2"), &json!("somebody")));
+    // The same GPU once more: the node's own words.
+    desk.browser.eval(
+        "document.getElementById('book-gpu').value = 'g2'; document.querySelector('.book').requestSubmit()",
+    );
+    desk.browser.until("document.querySelector('.book .bad-text').innerText.length > 10", "why not");
+}
+
+#[test]
 fn without_a_token_it_asks_for_one_and_with_it_all_is_there() {
     let mut desk = Desk::at("overview", &[("CACHE_AUTH_TOKEN", TOKEN)]);
     desk.until_text("This node asks for a token");
@@ -80,6 +149,7 @@ fn without_a_token_it_asks_for_one_and_with_it_all_is_there() {
     desk.browser.write(TOKEN);
     desk.browser.press("Enter");
     desk.until_text("since it started");
+    desk.live();
     // It stays for this tab, and goes when it is told to.
     desk.visit("market");
     desk.until_text("Latest bookings");
@@ -91,6 +161,68 @@ fn without_a_token_it_asks_for_one_and_with_it_all_is_there() {
     desk.browser.eval("document.getElementById('forget').click()");
     desk.until_text("This node asks for a token");
     assert_eq!(desk.browser.eval("sessionStorage.length"), 0);
+}
+
+/// Every text whose contrast with what lies behind it is below 4.5 : 1, and every part that is wider than the page.
+const FAULTS: &str = r"(() => {
+  const parts = (text) => text.match(/[\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
+  const behind = (node) => { for (; node; node = node.parentElement) { const c = parts(getComputedStyle(node).backgroundColor); if (c[3] !== 0) return c; } return [255, 255, 255]; };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode.parentElement;
+    if (!walker.currentNode.textContent.trim() || !node.checkVisibility() || node.closest(':disabled, .hidden, .skip, option, noscript')) continue;
+    const style = getComputedStyle(node);
+    const ink = node instanceof SVGElement ? style.fill : style.color;
+    const [a, b] = [light(parts(ink)), light(behind(node))];
+    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (contrast < 4.5) found.push(`${walker.currentNode.textContent.trim()}: ${contrast.toFixed(2)}`);
+  }
+  if (document.documentElement.scrollWidth > document.documentElement.clientWidth)
+    for (const node of document.querySelectorAll('main *')) if (node.getBoundingClientRect().right > innerWidth + 1 && !node.closest('.scroll')) found.push(`too wide: ${node.tagName}.${node.className}`);
+  return found;
+})()";
+
+#[test]
+fn it_can_be_read_in_light_and_dark_on_desks_and_phones() {
+    let mut desk = Desk::at("overview", &[]);
+    desk.with_gpus();
+    desk.book("b-1", "g1");
+    for view in [
+        "overview",
+        "events",
+        "keys?type=booking&resource=b-1",
+        "market?gpu_type=H100&region=europe",
+        "targets",
+    ] {
+        let mut grounds = Vec::new();
+        for (width, scheme) in [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")] {
+            desk.browser.look_at(width, 844, scheme);
+            if grounds.is_empty() {
+                desk.visit(view);
+                desk.live();
+                desk.browser.until("document.querySelectorAll('.panel').length > 0 && !document.body.innerText.includes('Waiting for the node')", "all is there");
+            }
+            let faults = desk.browser.eval(FAULTS);
+            assert_eq!(faults, json!([]), "{view} at {width}, {scheme}");
+            let wide = desk.browser.eval("document.documentElement.scrollWidth - innerWidth");
+            assert!(
+                wide.as_f64().is_some_and(|by| by <= 0.0),
+                "{view} at {width}, {scheme}: {wide} too wide"
+            );
+            grounds.push(desk.browser.eval("getComputedStyle(document.body).backgroundColor"));
+        }
+        assert_ne!(grounds[0], grounds[1], "dark is another colour");
+        assert_eq!((&grounds[0], &grounds[1]), (&grounds[2], &grounds[3]));
+    }
+    // Who chooses a theme gets it, whatever the system says, and again after a reload.
+    desk.browser.eval("(() => { const theme = document.getElementById('theme'); theme.value = 'light'; theme.dispatchEvent(new Event('change')); })()");
+    desk.visit("targets");
+    let ground = desk.browser.eval("getComputedStyle(document.body).backgroundColor");
+    desk.browser.look_at(390, 844, "light");
+    assert_eq!(ground, desk.browser.eval("getComputedStyle(document.body).backgroundColor"));
 }
 
 #[test]
@@ -107,4 +239,11 @@ fn a_node_that_is_gone_is_said_to_be_gone() {
     );
     desk.browser
         .until("document.getElementById('status').innerText === 'no answer'", "nothing is called healthy");
+}
+
+/// The wall clock, which the browser shares.
+#[expect(clippy::disallowed_methods, reason = "the test itself measures")]
+fn wall_ms() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.unwrap_or(Duration::ZERO).as_secs_f64() * 1000.0
 }

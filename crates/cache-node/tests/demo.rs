@@ -1,7 +1,7 @@
 //! The demo as a user runs it: what it prints, what it finds, and how it ends.
 
-use std::io::Write;
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Output, Stdio};
 
 use cache_testkit::RedisServer;
 use serde_json::Value;
@@ -149,4 +149,46 @@ fn feed(lines: &[&str]) -> tempfile::NamedTempFile {
     let heading = "ts,gpu_model,provider,offers,min_usd_per_gpu_hour,avg_usd_per_gpu_hour,regions";
     writeln!(file, "{heading}\n{}", lines.join("\n")).expect("written");
     file
+}
+
+#[test]
+fn with_ui_every_node_serves_its_dashboard_during_the_run_and_after_it() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cache-node"))
+        .args(["demo", "--ui", "--json", "--seconds", "3", "--nodes", "2"])
+        .env_remove("REDIS_URL")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let told = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let urls: Vec<String> = told
+        .map_while(Result::ok)
+        .filter_map(|line| Some(line.split_once(": http")?.1.to_owned()))
+        .map(|rest| format!("http{rest}"))
+        .take(2)
+        .collect();
+    assert_eq!(urls.len(), 2, "{urls:?}");
+    let read = |url: &str| {
+        let mut answer = ureq::get(url).call().unwrap_or_else(|error| panic!("{url}: {error}"));
+        answer.body_mut().read_to_string().expect("text")
+    };
+    let looked_at = |url: &String| {
+        assert!(read(url).contains("<title>edgecache</title>"), "{url}");
+        let stats: Value = serde_json::from_str(&read(&url.replace("/ui/", "/cache/stats"))).expect("JSON");
+        stats["cache_hits"].as_u64().expect("a count")
+    };
+    for url in &urls {
+        looked_at(url);
+    }
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a report");
+    let report: Value = serde_json::from_str(&line).expect(&line);
+    for field in ["lost_events", "wrong_at_end", "stale_reads", "errors"] {
+        assert_eq!(number(&report, field), 0, "{field} in {report}");
+    }
+    // The run is over, and its figures can still be looked at.
+    assert!(urls.iter().all(|url| looked_at(url) > 100));
+    let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
+    assert!(sent.success());
+    assert_eq!(child.wait().expect("it ends").code(), Some(0), "the run was coherent");
 }

@@ -129,6 +129,9 @@ function theme() {
   });
 }
 
+// A page that was left may be kept for the way back, with its connections; it begins anew when it is shown again.
+addEventListener("pagehide", () => { session?.stop.abort(); view?.abort(); });
+addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 theme();
 watchNode();
 onRefusedToken(end);

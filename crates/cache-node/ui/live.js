@@ -63,6 +63,8 @@ const KEPT = 300;
 const BOOKINGS_KEPT = 60;
 /** The node says something at least every 15 s. */
 const SILENCE_MS = 40_000;
+/** A page that nobody sees gives its stream back after a while: a browser has six connections to a node, for all its tabs. */
+const UNSEEN_MS = 20_000;
 
 /** The events of late, newest first, and how the stream of them is. One stream for all views. */
 export class EventHub {
@@ -117,8 +119,14 @@ export class EventHub {
     let pause = 500;
     let remembered = false;
     while (!signal.aborted) {
+      await seen(signal);
       const attempt = new AbortController();
       const stop = AbortSignal.any([signal, attempt.signal]);
+      let unseen;
+      document.addEventListener("visibilitychange", () => {
+        clearTimeout(unseen);
+        if (document.hidden) unseen = setTimeout(() => attempt.abort(), UNSEEN_MS);
+      }, { signal: stop });
       let silence;
       const stillThere = () => { clearTimeout(silence); silence = setTimeout(() => attempt.abort(), SILENCE_MS); };
       try {
@@ -151,6 +159,7 @@ export class EventHub {
         } else this.#turn("lost", error);
       } finally {
         clearTimeout(silence);
+        attempt.abort();
       }
       await wait(pause, signal);
       pause = Math.min(pause * 2, 10_000);

@@ -10,16 +10,18 @@ mod offered;
 mod propagation;
 mod report;
 mod sabotage;
+mod served;
 mod source;
 mod world;
 mod zipf;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +58,9 @@ pub struct DemoArgs {
     /// Print one JSON object and nothing else.
     #[arg(long)]
     pub json: bool,
+    /// Serve the dashboard of each node while the feed runs, and go on after the report until Ctrl-C.
+    #[arg(long, conflicts_with = "once")]
+    pub ui: bool,
     /// Remove a guard, to see that the demo finds it.
     #[arg(long = "break", hide = true, value_name = "GUARD")]
     pub sabotage: Option<Sabotage>,
@@ -92,38 +97,29 @@ pub(crate) fn stopwatch() -> Instant {
 /// What a shell calls a program that a signal ended.
 const EXIT_INTERRUPTED: u8 = 130;
 
-/// Runs the demo and prints what it found. 0 = coherent, 1 = not, 2 = it could not run; 130 if `shutdown` ended it.
+/// Runs the demo and prints what it found. 0 = coherent, 1 = not, 2 = it could not run; 130 if `shutdown` ended it. With
+/// `--ui` it goes on after that until `shutdown`.
 pub async fn run(args: DemoArgs, shutdown: CancellationToken) -> ExitCode {
-    match report(&args, &shutdown).await {
+    match played(&args, &shutdown).await {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::from(2)
         }
-        Ok(None) => ExitCode::from(EXIT_INTERRUPTED),
-        Ok(Some(report)) => {
-            if args.json {
-                match serde_json::to_string(&report) {
-                    Ok(text) => println!("{text}"),
-                    Err(error) => {
-                        eprintln!("error: the report cannot be written as JSON: {error}");
-                        return ExitCode::from(2);
-                    }
-                }
-            } else {
-                println!("{report}");
-            }
-            if report.holds() { ExitCode::SUCCESS } else { ExitCode::from(1) }
-        }
     }
 }
 
-/// Runs the demo; `None` if `shutdown` ended it. Either way nothing is left behind.
+/// Plays, tells, and goes on serving if that is asked for. Nothing is left behind.
 ///
 /// # Errors
 /// If the feed cannot be read, Redis cannot be reached, or a node cannot be started; with the cause and the cure.
-pub async fn report(args: &DemoArgs, shutdown: &CancellationToken) -> anyhow::Result<Option<Report>> {
+async fn played(args: &DemoArgs, shutdown: &CancellationToken) -> anyhow::Result<ExitCode> {
     let feed = source::Feed::open(args.feed.as_deref(), args.seed, args.once)?;
     let world = world::World::start(args).await?;
+    for (name, url) in world.urls() {
+        // Beside the report, which may be JSON. Whoever started the demo may have closed its end.
+        let _ = writeln!(std::io::stderr(), "{name}: {url}");
+    }
     let progress = progress(args);
     let judged = async {
         let driven = drive::drive(args, &world, feed, &progress).await;
@@ -135,8 +131,26 @@ pub async fn report(args: &DemoArgs, shutdown: &CancellationToken) -> anyhow::Re
         () = shutdown.cancelled() => Ok(None),
     };
     progress.finish_and_clear();
+    let code = match report {
+        Ok(None) => Ok(ExitCode::from(EXIT_INTERRUPTED)),
+        Ok(Some(report)) => tell(args, &report),
+        Err(error) => Err(error),
+    };
+    if args.ui && code.is_ok() && !shutdown.is_cancelled() {
+        let _ = writeln!(std::io::stderr(), "The run is over; the nodes go on serving until Ctrl-C.");
+        shutdown.cancelled().await;
+    }
     world.stop().await;
-    report
+    code
+}
+
+fn tell(args: &DemoArgs, report: &Report) -> anyhow::Result<ExitCode> {
+    if args.json {
+        println!("{}", serde_json::to_string(report).context("the report cannot be written as JSON")?);
+    } else {
+        println!("{report}");
+    }
+    Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 fn progress(args: &DemoArgs) -> ProgressBar {

@@ -296,8 +296,29 @@ pub struct HotKey {
 /// Answer of `GET /node/doctor`: what a node finds wrong around it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Findings {
+    /// What is compared between nodes.
+    #[serde(default)]
+    pub facts: NodeFacts,
     /// Each check, in the order in which they were made.
     pub findings: Vec<Finding>,
+}
+
+/// What a node tells so that it can be compared with others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// Its name.
+    pub node_id: String,
+    /// When it started, in RFC 3339: tells two nodes of one name apart.
+    pub started_at: String,
+    /// The version of its program.
+    pub version: String,
+    /// The store that it shares: the ids of the servers' data, or where they are if they do not say. `embedded` where it
+    /// stands alone.
+    pub store: String,
+    /// How old an answer may be at most, in milliseconds.
+    pub staleness_bound_ms: u64,
+    /// The clock of the store less that of the node, in milliseconds; null before it is known.
+    pub clock_offset_ms: Option<i64>,
 }
 
 /// What a check came to.

@@ -6,6 +6,7 @@ mod admin;
 mod app;
 mod auth;
 mod dashboard;
+mod doctor;
 mod entries;
 mod events;
 mod figures;
@@ -54,6 +55,7 @@ pub fn router(app: Arc<App>) -> Router {
             "/cache/{cache_type}/{*resource}",
             get(entries::read).put(entries::write).delete(entries::remove),
         )
+        .route("/node/doctor", get(doctor::doctor))
         // Likewise: an id of a GPU may hold slashes.
         .route("/market/gpus/{*gpu_id}", get(market::gpu).put(market_changes::put_gpu))
         .route("/market/availability", get(market::availability))

@@ -17,6 +17,7 @@ pub mod assembly;
 pub mod cli;
 pub mod config;
 pub mod demo;
+mod doctor;
 pub mod events;
 pub mod http;
 pub mod logging;

@@ -60,6 +60,18 @@ impl Node {
         Self::start_with(config, shared, Record::Given(ledger), None).await
     }
 
+    /// [`start_on`](Self::start_on) over parts of the caller's, such as a transport that is watched or disturbed.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_over(
+        config: NodeConfig,
+        ledger: Arc<dyn Ledger>,
+        shared: Shared,
+    ) -> anyhow::Result<Self> {
+        Self::start_with(config, shared, Record::Given(ledger), None).await
+    }
+
     /// [`start_on`](Self::start_on) what nodes of one process share; `beside` hears what the node applies.
     ///
     /// # Errors

@@ -125,6 +125,13 @@ pub struct HttpConfig {
     pub event_streams_max: usize,
 }
 
+impl HttpConfig {
+    /// Whether only this machine can reach it.
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.listen)
+    }
+}
+
 /// Reads and checks a configuration.
 ///
 /// # Errors

@@ -112,7 +112,10 @@ fn show(screen: Screen, event: &Event) -> Result<bool, Failure> {
             words.extend(change.reason.map(|reason| faint(format!("({reason})"))));
             page.line(&words);
         }
-        ("missed", _) => page.line(&[odd(format!("{} events were missed", data["missed"]))]),
+        ("missed", _) => {
+            let why = data["why"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
+            page.line(&[odd(format!("{} events were missed{why}", data["missed"]))]);
+        }
         (kind, _) => page.line(&[odd(kind), plain(&data)]),
     }
     screen.say(page.text().trim_end())?;

@@ -179,8 +179,9 @@ impl Client {
             ureq::Error::Http(_) | ureq::Error::BadUri(_) => {
                 return Failure::usage(format!("this cannot be asked of {node}: {error}"), "look at --help");
             }
-            ureq::Error::HostNotFound => Told::new(format!("{node}: there is no such host"))
-                .cure("name the node with --node URL or CACHECTL_NODE"),
+            ureq::Error::HostNotFound => self.no_such_host(),
+            // The operating system's resolver has no kind of its own for it.
+            ureq::Error::Io(cause) if cause.to_string().contains("lookup") => self.no_such_host(),
             ureq::Error::Timeout(_) => Told::new(format!("{node} did not answer in time ({error})"))
                 .cure("give it longer with --timeout, or look whether it hangs"),
             ureq::Error::Rustls(_) | ureq::Error::Tls(_) | ureq::Error::Pem(_) => self.tls_failed(&error),
@@ -196,6 +197,11 @@ impl Client {
             _ => Told::new(format!("{node}: {error}")).cure("name the node with --node URL or CACHECTL_NODE"),
         };
         Failure::Unreachable(told)
+    }
+
+    fn no_such_host(&self) -> Told {
+        Told::new(format!("{}: there is no such host", self.node))
+            .cure("name the node with --node URL or CACHECTL_NODE")
     }
 
     fn tls_failed(&self, error: &ureq::Error) -> Told {

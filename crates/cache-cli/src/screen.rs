@@ -10,6 +10,9 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
+/// Narrower tables cannot be read; terminals that do not know their width say that it is 0.
+const WIDTH_LEAST: u16 = 40;
+
 /// How answers are shown.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Screen {
@@ -175,10 +178,11 @@ impl Page {
     fn grid(&mut self, head: Option<&[&str]>, rows: Vec<Vec<Word>>) {
         let mut table = Table::new();
         table.load_preset(presets::NOTHING);
-        match self.terminal {
-            true => table.set_content_arrangement(ContentArrangement::Dynamic),
-            false => table.force_no_tty(),
-        };
+        if !self.terminal {
+            table.force_no_tty();
+        } else if table.width().is_some_and(|width| width >= WIDTH_LEAST) {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+        }
         if !self.colours {
             table.style_text_only();
         }

@@ -70,14 +70,14 @@ fn changes_are_followed_as_lines_of_json_and_filtered() {
     let node = Running::start(&[]);
     let mut all = Watching::start(&[&node], &["--count", "2"]);
     let mut of_type = Watching::start(&[&node], &["--cache-type", "inventory", "--count", "1"]);
-    invalidate(&node, "user:7");
+    node.ask(&["invalidate", "session", "s", "--reason", "a test"]).good();
     node.ask(&["put", "inventory", "w", "--value", "1"]).good();
     let first = all.line();
     assert_eq!((&first["event"], &first["data"]["reason"]), (&json!("change"), &json!("a test")), "{first}");
     assert_eq!(first["data"]["event_type"], "manual_invalidation");
     let second = all.line();
     assert_ne!(second["data"]["position"], first["data"]["position"]);
-    assert_eq!(of_type.line(), second, "a tag touches no cache type by itself");
+    assert_eq!(of_type.line(), second, "the other cache type does not matter");
     for watching in [all, of_type] {
         let (status, rest) = watching.end();
         assert!(status.success(), "{rest}");

@@ -17,7 +17,11 @@ pub(super) fn run(cx: &Context, args: &StatsArgs) -> Result<Verdict, Failure> {
 
 fn draw(page: &mut Page, stats: &Stats, all: bool) {
     let memory = stats.redis_memory_used_mb.map(|mb| format!("{mb:.1} MB"));
-    page.fields([
+    let audited = stats.audit.as_ref().map(|audit| {
+        let found = format!("{} in {} judged reads", audit.violations, audit.judged);
+        ("stale beyond the bound", if audit.violations > 0 { bad(found) } else { plain(found) })
+    });
+    let fields = [
         ("hit ratio", percent(stats.cache_hit_ratio)),
         ("hits, misses", plain(format!("{}, {}", stats.cache_hits, stats.cache_misses))),
         ("mean time of a hit", ms(stats.avg_response_time_ms)),
@@ -29,14 +33,8 @@ fn draw(page: &mut Page, stats: &Stats, all: bool) {
         ("memory of L1", percent(stats.memory_utilization)),
         ("Redis memory", maybe(memory)),
         ("Redis clients", maybe(stats.redis_connected_clients)),
-    ]);
-    if let Some(audit) = &stats.audit {
-        let found = format!("{} in {} judged reads", audit.violations, audit.judged);
-        page.fields([(
-            "stale beyond the bound",
-            if audit.violations > 0 { bad(found) } else { plain(found) },
-        )]);
-    }
+    ];
+    page.fields(fields.into_iter().chain(audited));
     let used = |space: &NamespaceStats| all || space.reads + space.writes + space.invalidations > 0;
     let rows: Vec<Vec<Word>> = stats.namespaces.values().filter(|space| used(space)).map(row).collect();
     if !rows.is_empty() {

@@ -55,7 +55,7 @@ impl App {
                 (judged, violations, latest().map(|found| format!("{} ({})", found.key, found.cause)))
             }),
             loopback: config.http.is_loopback(),
-            token: config.http.token.is_some(),
+            token: !self.live().auth.tokens.is_empty(),
             certificate: None,
             wall_ms: self.shared().clock.wall(),
             servers,

@@ -1,6 +1,8 @@
 //! Nodes to be asked, and the real program that asks them.
 #![allow(dead_code, reason = "each test crate uses its part")]
 
+pub(crate) mod canned;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::PathBuf;

@@ -53,7 +53,7 @@ export function span(value) {
 }
 
 /** Whole millionths of a dollar. */
-export const dollars = (micro) => (known(micro) ? `$${decimals[micro % 10_000 === 0 ? 2 : 3].format(micro / 1e6)}` : DASH);
+export const dollars = (micro) => (known(micro) ? `$${decimals[micro % 10_000 === 0 || micro >= 10e6 ? 2 : 3].format(micro / 1e6)}` : DASH);
 
 const time = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const minute = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });

@@ -1,7 +1,7 @@
 // The latest bookings, as events tell them, and making and calling off one's own.
 
 import { ask, get, why } from "../api.js";
-import { h, keyed, pill, say, section } from "../dom.js";
+import { attribute, h, keyed, say, section } from "../dom.js";
 import { clock, day, dollars, words } from "../format.js";
 import { streamState } from "./events.js";
 
@@ -19,12 +19,14 @@ export function bookingPanel({ signal, events, announce }) {
 
   const row = (record) => {
     const id = record.data?.booking_id ?? record.resource_id;
-    const [state, more] = [h("span", { class: "pill quiet" }), h("p", { class: "note" })];
+    const [when, state, more] = [h("time"), h("span", { class: "pill quiet" }), h("p", { class: "note" })];
     const off = h("button", { type: "button", class: "small plain", "aria-label": `Cancel ${id}`, hidden: true, onclick: () => cancel(id, off) }, "Cancel");
     return {
-      node: h("li", { class: "booking" }, h("time", { datetime: record.timestamp }, clock(record.timestamp)), state, h("b", {}, id), off, more),
+      node: h("li", { class: "booking" }, when, state, h("b", {}, id), off, more),
       update(latest) {
         const booking = details.get(id)?.value;
+        attribute(when, "datetime", latest.timestamp);
+        say(when, clock(latest.timestamp));
         const cancelled = latest.event_type === "booking_cancelled" || booking?.status === "cancelled";
         state.className = `pill ${cancelled ? "warn" : "good"}`;
         say(state, cancelled ? "cancelled" : booking ? words(booking.status) : "booked");

@@ -19,7 +19,7 @@ export function mount(root, { signal }) {
   root.append(tiles.node, alerts.node, charts.node, nodes.node, types.node, redis.node);
   poll("/health", 2_000, signal, (health) => { if (health) { tiles.health(health); redis.show(health); } });
   poll("/cache/stats", 2_000, signal, (stats, error) => {
-    if (stats) tiles.stats(stats);
+    if (stats) { tiles.stats(stats); redis.stats(stats); }
     types.show(stats, error);
   });
   poll("/node/alerts", 3_000, signal, alerts.show);
@@ -36,7 +36,7 @@ function tile(label) {
 }
 
 function tileRow() {
-  const t = { status: tile("Node"), bus: tile("Bus"), hits: tile("Hit ratio"), reads: tile("Reads"), latency: tile("L1 hit"), spread: tile("Propagation"), memory: tile("Entries in L1"), coherent: tile("Coherence") };
+  const t = { status: tile("Node"), bus: tile("Bus"), hits: tile("Hit ratio"), reads: tile("Reads"), latency: tile("Read"), spread: tile("Propagation"), memory: tile("Entries in L1"), coherent: tile("Coherence") };
   t.reads.node.id = "tile-reads";
   t.hits.node.id = "tile-hits";
   let before = null;
@@ -59,10 +59,9 @@ function tileRow() {
       if (before || reads === 0) t.reads.show(perSecond(before ? rate : 0), `${count(reads)} since it started`);
       else t.reads.show(DASH, `${count(reads)} since it started`);
       before = { reads, at };
-      const timed = Object.values(stats.namespaces).map((space) => space.l1_latency).filter((latency) => latency.samples);
-      const busiest = timed.sort((a, b) => b.samples - a.samples)[0];
-      t.latency.show(us(busiest?.p50_us ?? NaN), busiest ? `median of the busiest type; p99 ${us(busiest.p99_us)}` : "no hit was timed yet");
-      t.spread.show(ms(stats.event_propagation_latency_ms ?? NaN), `${count(stats.events_processed)} events applied`);
+      const [all, first] = [stats.response_time ?? {}, stats.tiers?.l1?.latency ?? {}];
+      t.latency.show(ms((all.p50_us ?? NaN) / 1000), all.samples ? `median of all; p99 ${us(all.p99_us)}, L1 alone ${us(first.p50_us ?? NaN)}` : "no read was timed yet");
+      t.spread.show(ms(stats.event_propagation_latency_ms ?? NaN), `median; ${count(stats.events_processed)} events applied`);
       t.memory.show(short(stats.l1_cache_size), `of ${short(stats.l1_cache_max_size)}; ${percent(stats.memory_utilization ?? NaN)} of the bytes`);
       const audit = stats.audit;
       if (!audit) t.coherent.show(DASH, "the auditor is off");
@@ -103,7 +102,7 @@ function chartGrid(signal) {
     chart({ title: "Events", series: [{ name: "events_per_s", label: "applied" }, { name: "invalidations_per_s", label: "invalidations" }, { name: "evictions_per_s", label: "evictions" }], unit: perSecond }),
     chart({ title: "Memory", series: [{ name: "memory_bytes", label: "process" }, { name: "l1_bytes", label: "L1" }], unit: bytes }),
   ];
-  let span_min = 15;
+  let span_min = 5;
   let history = {};
   let newest = 0;
   const select = h("select", { id: "window" }, WINDOWS.map(([label, min]) => h("option", { value: min, selected: min === span_min }, label)));
@@ -221,8 +220,17 @@ function redisPanel() {
     { label: "Slots", number: true, of: (master) => count(master.slots ?? NaN) },
     { label: "Alone", of: (master) => (master.guarded ? "refuses writes" : master.replicas ? "goes on: not guarded" : DASH) },
   ], (master) => master.name);
-  part.content.append(said, list.node);
-  return { node: part.node, show(health) {
+  const figures = h("p", { class: "note" });
+  part.content.append(said, figures, list.node);
+  return { node: part.node, stats(stats) {
+    const of = (name, value) => (value === null || value === undefined ? [] : [`${name} ${value}`]);
+    const mb = (value) => (value === null || value === undefined ? null : bytes(value * 1e6));
+    const used = mb(stats.redis_memory_used_mb);
+    say(figures, [...of("version", stats.redis_version), ...of("keys", stats.redis_keys && short(stats.redis_keys)),
+      ...of("memory", used && (stats.redis_memory_max_mb ? `${used} of ${mb(stats.redis_memory_max_mb)}` : used)),
+      ...of("clients", stats.redis_connected_clients), ...of("connections in use", stats.connection_pool_utilization === null || stats.connection_pool_utilization === undefined ? null : percent(stats.connection_pool_utilization)),
+      ...of("failures in the last minute", stats.connection_failures_per_minute ? short(stats.connection_failures_per_minute) : null)].join(", "));
+  }, show(health) {
     if (health.redis_connected === null) return part.show("This node stands alone, over a server in its own process: there is no Redis.");
     const topology = health.topology;
     if (!topology) return part.show(health.redis_connected ? "Redis answers; its servers could not be asked." : "Redis does not answer.");

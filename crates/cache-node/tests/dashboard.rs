@@ -8,6 +8,7 @@ use cache_testkit::Browser;
 use serde_json::{Value, json};
 use support::{Client, Serving};
 
+const VIEWS: [&str; 5] = ["overview", "events", "keys", "market", "targets"];
 const TOKEN: &str = "a-token-of-this-test";
 
 /// A node alone on any port, and a browser at one of its views.
@@ -63,8 +64,113 @@ impl Desk {
         self.browser.eval(asked).as_str().unwrap_or_default().trim().to_owned()
     }
 
+    /// Goes on with Tab until the focus is there.
+    fn tab_to(&mut self, wanted: &str) {
+        let mut seen = Vec::new();
+        while seen.len() < 60 {
+            self.browser.press("Tab");
+            seen.push(self.focused());
+            if seen.last().is_some_and(|last| last == wanted) {
+                let outline = self.browser.eval("getComputedStyle(document.activeElement).outlineStyle");
+                assert_ne!(outline, "none", "the focus on {wanted} can be seen");
+                return;
+            }
+        }
+        panic!("no way to {wanted:?} with Tab; it went over {seen:?}");
+    }
+
     fn calm(&mut self) {
         assert_eq!(self.browser.problems(), [""; 0]);
+    }
+}
+
+#[test]
+fn every_view_loads_and_asks_its_own_node_alone() {
+    let mut desk = Desk::at("overview", &[]);
+    desk.with_gpus();
+    assert_eq!(desk.client.get("/market/availability?region=europe&gpu_type=H100").status, 200);
+    // From the bare address.
+    let base = desk.base.clone();
+    desk.browser.go(&format!("{base}/"));
+    desk.until_text("n1 · europe");
+    for view in VIEWS {
+        desk.visit(view);
+        let title = format!("{}{}", view[..1].to_uppercase(), &view[1..]);
+        let heading = format!("document.querySelector('h1')?.innerText === '{title}'");
+        desk.browser.until(&heading, "the heading of the view");
+        desk.browser
+            .until("document.getElementById('status').innerText === 'healthy'", "the state of the node");
+        desk.live();
+    }
+    desk.visit("overview");
+    desk.browser.until("document.querySelectorAll('.line, .dot').length > 4", "lines in the charts");
+    desk.until_text("Alerts");
+    desk.visit("targets");
+    desk.until_text("propagation");
+    desk.visit("market?gpu_type=H100&region=europe");
+    desk.until_text("4 of 4 free");
+    desk.until_text("g4");
+    let strange: Vec<&String> =
+        desk.browser.requests().iter().filter(|url| !url.starts_with(&base)).collect();
+    assert!(strange.iter().all(|url| url.starts_with("about:")), "{strange:?}");
+}
+
+#[test]
+fn a_keyboard_is_enough_and_an_invalidation_needs_a_reason() {
+    let mut desk = Desk::at("overview", &[]);
+    let put = desk.client.ask("PUT", "/cache/device_info/d1", &[("cache-tags", "rack-7")], Some(b"1"));
+    assert_eq!(put.status, 200);
+    desk.until_text("since it started");
+    desk.browser.press("Tab");
+    assert_eq!(desk.focused(), "skip");
+    desk.browser.press("Enter");
+    assert_eq!(desk.focused(), "main");
+    desk.visit("overview");
+    desk.until_text("since it started");
+    desk.tab_to("Keys");
+    desk.browser.press("Enter");
+    let arrived = "document.activeElement.tagName === 'H1' && document.activeElement.innerText === 'Keys'";
+    desk.browser.until(arrived, "the focus is at the new view");
+    desk.live();
+    desk.tab_to("key-type");
+    desk.tab_to("scope-text");
+    desk.browser.write("rack-7");
+    desk.browser.press("Enter");
+    assert_eq!(desk.focused(), "reason");
+    desk.browser.press("Escape");
+    desk.browser.until("!document.querySelector('dialog').open", "Escape closes it");
+    assert_eq!(desk.focused(), "scope-text", "the focus is where it was");
+    desk.browser.press("Enter");
+    // Without a reason nothing happens.
+    desk.browser.press("Enter");
+    assert_eq!(desk.browser.eval("document.querySelector('dialog').open"), true);
+    desk.browser.write("   ");
+    desk.browser.press("Enter");
+    desk.until_text("Say why.");
+    assert_eq!(desk.client.get("/cache/device_info/d1").status, 200);
+    desk.browser.write("the rack was replaced");
+    desk.tab_to("Invalidate");
+    desk.browser.press("Enter");
+    desk.until_text("is invalidated on all nodes");
+    assert_eq!(desk.client.get("/cache/device_info/d1").status, 404);
+    // The event carries the reason, for all who look.
+    desk.visit("events");
+    desk.until_text("manual invalidation");
+    desk.browser.eval("document.querySelectorAll('.event details').forEach((one) => { one.open = true; })");
+    desk.until_text("the rack was replaced");
+    desk.visit("market");
+    desk.until_text("Book a GPU");
+    for control in [
+        "theme",
+        "market-type",
+        "market-region",
+        "book-gpu",
+        "book-user",
+        "book-hours",
+        "Book from now",
+        "offer-status",
+    ] {
+        desk.tab_to(control);
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod backlog;
 mod listener;
+mod opening;
 mod pacer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -8,11 +8,9 @@ use tokio::sync::watch;
 
 use super::Shared;
 use super::backlog::{Backlog, Came, Waiting};
+use super::opening::{Opened, open};
 use crate::protocol::Told;
 use crate::{Hint, HintStream, TransportError, Turn};
-
-/// An attempt to subscribe gets at most so many times the sync timeout, however many before it came to nothing.
-const PATIENCE_MAX: u32 = 4;
 
 /// A hint, read outside of the lock.
 #[expect(
@@ -38,45 +36,44 @@ async fn listen(shared: &Shared, seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed ^ 1);
     let config = &shared.config;
     let mut failures = 0_u32;
-    // Most transports begin anew with each attempt, so where opening takes long (several round trips on a busy machine)
-    // attempts that all got the same time would all come to nothing. Each that was given up lets the next take longer.
-    let mut patience = 1;
     loop {
-        let within = config.sync_timeout.saturating_mul(patience);
-        let attempt = tokio::time::timeout(within, shared.transport.subscribe()).await;
-        let wait = match attempt {
-            Ok(Ok(stream)) => {
-                (failures, patience) = (0, 1);
+        let first = failures == 0;
+        let late = || refused(shared, first, "no answer in time");
+        let wait = match open(shared, late, || jittered(config.retry_after, &mut rng)).await {
+            Opened::Stream(stream) => {
+                failures = 0;
                 shared.step(|heart, now| heart.protocol.subscribed(now));
                 let why = drain(shared, stream).await;
                 tracing::warn!(why, "the subscription to hints has ended");
                 shared.step(|heart, now| heart.protocol.disconnected(now));
                 config.retry_after
             }
-            Ok(Err(TransportError::Fenced { message })) => {
+            Opened::Failed(TransportError::Fenced { message }) => {
                 tracing::error!(message, "fenced off from the transport");
                 shared.step(|heart, now| heart.protocol.fenced(now, message));
                 config.fenced_retry
             }
-            Ok(Err(error)) => {
-                refused(shared, failures, &error.to_string());
+            Opened::Failed(error) => {
+                refused(shared, first, &error.to_string());
                 backed_off(config.retry_after, config.sync_interval, &mut failures)
             }
-            Err(_) => {
-                refused(shared, failures, "no answer in time");
+            Opened::Late => {
                 failures = failures.saturating_add(1);
-                patience = (patience * 2).min(PATIENCE_MAX);
-                // The attempt was the wait: the transport has had its rest, and a node that waits is not heard.
+                // The attempts were the wait: the transport has had its rest, and a node that waits is not heard.
                 config.retry_after
             }
         };
-        tokio::time::sleep(wait.mul_f64(0.9 + 0.2 * rng.f64())).await;
+        tokio::time::sleep(jittered(wait, &mut rng)).await;
     }
 }
 
+fn jittered(wait: Duration, rng: &mut fastrand::Rng) -> Duration {
+    wait.mul_f64(0.9 + 0.2 * rng.f64())
+}
+
 /// Told once per outage, not once per attempt.
-fn refused(shared: &Shared, failures: u32, why: &str) {
-    if failures == 0 {
+fn refused(shared: &Shared, first: bool, why: &str) {
+    if first {
         tracing::warn!(why, "cannot subscribe to hints; trying until it works");
     }
     shared.step(|heart, now| heart.protocol.disconnected(now));

@@ -11,6 +11,10 @@ const TRIM_EVERY: usize = 128;
 /// Bytes of an entry that is taken for large, when it comes to that.
 const LARGE_ENTRY_BYTES: u64 = 1024;
 
+/// By how much the server's clock may go back before an epoch ends. Stamps are asked to live 5 s longer than any record of their
+/// namespace; what was stored up to a second after the last look at the clock, and during the look, lies within that.
+const CLOCK_BACK_MS: u64 = 2_000;
+
 /// The scripts that append and tell everybody.
 const PUBLISHING: [&str; 5] = ["inval", "ginval", "flush", "put", "putv"];
 
@@ -62,6 +66,7 @@ fn constants(config: &RedisConfig) -> String {
          local ENTRIES_MAX, BYTES_MAX, TRIM_EVERY = {entries}, {bytes}, {every}\n\
          -- Lua counts in doubles: at 2^53 two positions could be one.\n\
          local LIMIT = {}\n\
+         local CLOCK_BACK_MS = {CLOCK_BACK_MS}\n\
          -- What is published instead of the bare envelope, if anything.\n\
          local HINT\n",
         Position::LIMIT

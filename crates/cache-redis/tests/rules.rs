@@ -203,6 +203,38 @@ async fn lost_meta_begins_an_epoch_above_the_log() {
     assert!(event(&store).await.epoch < before.epoch);
 }
 
+/// A stamp that is set while the clock is behind is gone before the record that it outdates, once the clock is right again.
+#[tokio::test]
+async fn a_clock_that_went_back_ends_the_epoch() {
+    let server = RedisServer::start();
+    let (store, key) = (store(&server), key("a"));
+    let now = |server: &RedisServer| match server.command(&["TIME"]) {
+        Reply::List(parts) => parts[0].text().parse::<u64>().unwrap() * 1000,
+        reply => panic!("{reply:?}"),
+    };
+    let mut at = event(&store).await;
+    let noted: u64 = meta(&server, "t").unwrap().parse().unwrap();
+    assert!(now(&server).abs_diff(noted) < 10_000, "{noted}");
+    // As if the clock had been ahead by so much until now.
+    for (ahead_ms, ends) in [(1_000, false), (3_600_000, true)] {
+        at = store.put(&key, record(Position::ZERO, 0, "old"), LONG, append_from(at, "put")).await.unwrap();
+        server.command(&["HSET", META, "t", &(now(&server) + ahead_ms).to_string()]);
+        let outdated = store.invalidate(P0, &resource("a"), append_from(at, "changed")).await.unwrap();
+        assert_eq!(outdated.epoch > at.epoch, ends, "{ahead_ms} ms: {outdated}, before {at}");
+        assert_eq!(store.lease(&key, ask(1)).await.unwrap().lease, Lease::Granted);
+        at = outdated;
+    }
+    assert_eq!(meta(&server, "why").as_deref(), Some("clock"));
+    // Once, and from then on by the new time.
+    assert_eq!(event(&store).await, at.next());
+
+    // Looking is enough to note how late it is, at most once a second.
+    server.command(&["HSET", META, "t", "1"]);
+    store.lease(&key, ask(1)).await.unwrap();
+    let noted: u64 = meta(&server, "t").unwrap().parse().unwrap();
+    assert!(now(&server).abs_diff(noted) < 10_000, "{noted}");
+}
+
 /// All writes below know where they stand, as those of a node do: then the scripts take their short way.
 #[tokio::test]
 async fn the_short_way_of_a_write_keeps_the_rules() {

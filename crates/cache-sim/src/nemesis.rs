@@ -80,6 +80,19 @@ pub(crate) async fn one(world: Arc<World>, planned: Planned) {
             pass(lag_ms).await;
             fail_over(&world, replica);
         }
+        Fault::BlindFailover { lag_ms } => {
+            let replica = world.with(|state, _| state.server.replication_breaks());
+            pass(lag_ms).await;
+            let mut blind = JoinSet::new();
+            for node in 0..world.nodes.len() {
+                let world = world.clone();
+                blind.spawn(async move { line(&world, node, for_ms, |line| [&mut line.control_cut]).await });
+            }
+            // What was under way.
+            pass(40).await;
+            fail_over(&world, replica);
+            while blind.join_next().await.is_some() {}
+        }
         Fault::ThereAndBack { lag_ms, clocks_behind } => {
             let replica = world.with(|state, _| state.server.replication_breaks());
             pass(lag_ms).await;
@@ -119,12 +132,16 @@ pub(crate) async fn one(world: Arc<World>, planned: Planned) {
         Fault::LostMeta => world.with(|state, _| state.server.meddle(|part| part.lose_meta())),
         Fault::LostLog => world.with(|state, _| state.server.meddle(|part| part.lose_log())),
         Fault::Trimmed { keep } => world.with(|state, _| state.server.meddle(|part| part.trim(keep))),
-        Fault::ServerClock { ms } => {
-            world.with(|state, _| state.server.skew += ms);
-            if ms > 60_000 {
-                // All records expire at once.
-                world.judge.data_lost(world.now());
-            }
+        Fault::ServerClock { ms } => put_clock(&world, ms),
+        Fault::ServerClockAstray { ms } => {
+            put_clock(&world, ms);
+            pass(for_ms).await;
+            let mut rng = world.plan.rng("expired");
+            world.with(|state, now| {
+                let ms = state.server.ms(now);
+                state.server.meddle(|part| part.expire(ms, &mut rng));
+            });
+            put_clock(&world, -ms);
         }
         Fault::Spoilt { cut } => world.with(|state, _| state.server.meddle(|part| part.spoil_records(cut))),
         Fault::Unreadable => world.with(|state, _| state.server.meddle(|part| part.spoil_log())),
@@ -140,6 +157,15 @@ pub(crate) async fn one(world: Arc<World>, planned: Planned) {
         }
     }
     world.note(|| format!("over: {fault:?}"));
+}
+
+/// The server's clock is put forward or back.
+fn put_clock(world: &World, ms: i64) {
+    world.with(|state, _| state.server.skew += ms);
+    if ms > 60_000 {
+        // All records expire at once.
+        world.judge.data_lost(world.now());
+    }
 }
 
 /// A fault lies upon parts of a line for a while.

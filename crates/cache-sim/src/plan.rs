@@ -81,6 +81,8 @@ pub(crate) enum Fault {
     Emptied,
     /// The replica takes over, as it was when the replication broke.
     Failover { lag_ms: u64 },
+    /// The same, while nobody can ask what the new master knows: only the data connections work for a while.
+    BlindFailover { lag_ms: u64 },
     /// The same, and later the old master is the master again. With clocks that are behind all epochs, perhaps.
     ThereAndBack { lag_ms: u64, clocks_behind: bool },
     /// The replica takes over and the old master never notices: later callers are led back to it, with its history as it was
@@ -103,6 +105,8 @@ pub(crate) enum Fault {
     Trimmed { keep: usize },
     /// The server's clock is put forward (or back).
     ServerClock { ms: i64 },
+    /// The same, and later it is set right again.
+    ServerClockAstray { ms: i64 },
     /// Records are damaged.
     Spoilt { cut: bool },
     /// The last entry of the log is of a version that nobody can read.
@@ -135,6 +139,8 @@ impl Plan {
         };
         let count = rng.usize(0..=8);
         let mut faults: Vec<Planned> = (0..count).map(|_| Planned::any(&mut rng, nodes, work_ms)).collect();
+        faults.extend(Planned::of_the_clock(seed, work_ms));
+        faults.extend(Planned::of_the_blind(seed, work_ms));
         faults.sort_by_key(|planned| planned.at_ms);
         Self {
             seed,
@@ -214,5 +220,22 @@ impl Planned {
             for_ms += 2_000;
         }
         Self { at_ms: rng.u64(300..work_ms - 500), for_ms, fault }
+    }
+
+    /// In one schedule of twelve the server's clock goes astray. Drawn apart, so that the others stay what they are.
+    fn of_the_clock(seed: u64, work_ms: u64) -> Option<Self> {
+        let mut rng = rng(seed, "clock astray");
+        let ms = [-3_600_000, 3_600_000][rng.usize(0..2)];
+        let fault = Fault::ServerClockAstray { ms };
+        let (at_ms, for_ms) = (rng.u64(1_000..work_ms - 2_000), rng.u64(100..2_000));
+        (rng.u32(0..12) == 0).then_some(Self { at_ms, for_ms, fault })
+    }
+
+    /// In one schedule of twelve the hello alone can find out that another master has come. Drawn apart as well.
+    fn of_the_blind(seed: u64, work_ms: u64) -> Option<Self> {
+        let mut rng = rng(seed, "blind failover");
+        let fault = Fault::BlindFailover { lag_ms: [300, 800][rng.usize(0..2)] };
+        let (at_ms, for_ms) = (rng.u64(500..work_ms - 1_500), rng.u64(100..1_000));
+        (rng.u32(0..12) == 0).then_some(Self { at_ms, for_ms, fault })
     }
 }

@@ -4,7 +4,7 @@
 -- ARGV 1 hint channel · 2 partition · 3 4 the caller's position
 --      in scripts that append: 5 envelope · 6 JSON object for the public channel, or '' · 7.. as the script says
 -- In front of this file stand the constants of the deployment: PUBLISH (or SPUBLISH), PUBLIC (a channel), ENTRIES_MAX
--- and BYTES_MAX of the log, TRIM_EVERY so many appends.
+-- and BYTES_MAX of the log, TRIM_EVERY so many appends, CLOCK_BACK_MS by how much the clock may go back.
 --
 -- The last sequence is the last id of the log: the stream counts by itself, and what the log says cannot differ from
 -- what was counted. A log that is gone is a lost history and begins an epoch.
@@ -80,7 +80,7 @@ local function bump(why)
   -- Emptied, not deleted: in a slot that is moving a key that is gone could not be written here again.
   redis.pcall('XTRIM', LOG, 'MAXLEN', '=', 0)
   local all, groups = call('HGETALL', META), {}
-  call('HSET', META, 'e', EPOCH, 'gc', 0, 'i', incarnation(), 'why', why)
+  call('HSET', META, 'e', EPOCH, 'gc', 0, 'i', incarnation(), 'why', why, 't', t[1] * 1000 + math.floor(t[2] / 1000))
   for i = 1, #all, 2 do
     if all[i]:sub(1, 2) == 'g:' then groups[#groups + 1] = all[i] end
   end
@@ -94,8 +94,13 @@ local function bump(why)
 end
 
 -- Is the history still the one that the caller knows? If not, a new epoch begins.
+--
+-- Nor if the clock went back: stamps must outlive the records that they outdate, and one that is set now would not outlive
+-- what was stored before, once the clock is right again. (A clock that was ahead may also have removed stamps and left
+-- records.) The latest time that was seen is noted once a second.
 local function ensure()
-  local known = call('HMGET', META, 'e', 'i')
+  local known, now = call('HMGET', META, 'e', 'i', 't'), millis()
+  local latest = tonumber(known[3] or '') or 0
   EPOCH = known[1]
   E = tonumber(EPOCH or '')
   if not E then
@@ -104,6 +109,11 @@ local function ensure()
     bump('incarnation')
   elseif AT_E > E then
     bump('future cursor')
+  elseif latest - now > CLOCK_BACK_MS then
+    bump('clock')
+  elseif now - latest >= 1000 then
+    -- Not by force: what only asks is answered without memory, too.
+    redis.pcall('HSET', META, 't', now)
   end
 end
 

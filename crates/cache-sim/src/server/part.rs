@@ -37,7 +37,12 @@ struct Meta {
     groups: Map<u64, (u64, u64)>,
     /// Where each stood, and when by the clock of the server.
     nodes: Map<NodeId, (Position, u64)>,
+    /// The latest that the clock of the server has shown, to the second.
+    latest_ms: u64,
 }
+
+/// By how much the clock may go back before an epoch ends.
+const CLOCK_BACK_MS: u64 = 2_000;
 
 /// Something that expires.
 #[derive(Debug, Clone)]
@@ -222,8 +227,14 @@ impl Part {
     fn ensure(&mut self, at: Position, step: &mut Step<'_>) -> Ensured {
         let fits = self.meta.as_ref().is_some_and(|meta| {
             let same = meta.incarnation == step.incarnation || mutated!("incarnation_ignored");
+            // A stamp of now would not outlive what was stored before, once the clock is right again.
+            let went_back = meta.latest_ms.saturating_sub(step.ms) > CLOCK_BACK_MS;
             same && (at.epoch <= meta.epoch || mutated!("future_cursor_ignored"))
+                && (!went_back || mutated!("clock_gone_back_unnoticed"))
         });
+        if let Some(meta) = self.meta.as_mut().filter(|meta| fits && step.ms >= meta.latest_ms + 1_000) {
+            meta.latest_ms = step.ms;
+        }
         let epoch = if fits { self.epoch() } else { self.bump(at, step) };
         step.confirmed.push((step.partition, epoch));
         Ensured { at, epoch }
@@ -284,7 +295,8 @@ impl Part {
         };
         let epoch = if clock >= next { clock } else { next + apart };
         let nodes = self.meta.take().map(|meta| meta.nodes).unwrap_or_default();
-        self.meta = Some(Meta { epoch, incarnation: step.incarnation, groups: Map::default(), nodes });
+        let (incarnation, latest_ms) = (step.incarnation, step.ms);
+        self.meta = Some(Meta { epoch, incarnation, groups: Map::default(), nodes, latest_ms });
         self.log = Some(Log::new(epoch));
         let position = Position::new(epoch, 0);
         step.published.push(Publication { partition: step.partition, position, payload: Bytes::new() });

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use cache_bus::Transport;
 use cache_bus::contract as transport_contract;
 use cache_events::wire::CargoKind;
-use cache_events::{Group, NodeId, Partition, Position};
+use cache_events::{Group, Key, Namespace, NodeId, Partition, Position};
 use cache_l2::contract as store_contract;
 use cache_l2::{Append, Invalidation, Store};
 
@@ -139,6 +139,35 @@ async fn two_masters_that_know_the_same_past_begin_different_epochs_though_the_c
         begin()
     });
     assert!(epochs[0] > first && epochs[1] > first && epochs[0] != epochs[1], "{first}, then {epochs:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_outdated_while_the_clock_was_behind_stays_so_when_the_clock_is_right_again() {
+    let fine = fine(1);
+    let mut messages = tokio::task::JoinSet::new();
+    messages.spawn(agenda::carry_out(fine.world.clone()));
+    let (keep, ttl) = (Duration::from_secs(65), Duration::from_secs(60));
+    let namespace = Namespace::new("ns").expect("a valid name");
+    let key = Key::new(&namespace, "r").expect("a valid name");
+    let put_clock = |ms| fine.world.with(|state, _| state.server.skew = ms);
+    for (astray_ms, stays) in [(-900, true), (-3_600_000, false)] {
+        put_clock(0);
+        let record = [&b"EC\x01\x00"[..], &[0; cache_l2::HEADER_BYTES]].concat();
+        let put = fine.ports.put(&key, record.into(), ttl, append(Bytes::new())).await.expect("fine weather");
+        put_clock(astray_ms);
+        let what = Invalidation {
+            resources: vec![(namespace.clone(), key.resource().to_owned())],
+            keep,
+            ..Invalidation::default()
+        };
+        let event = Append { at: put, ..append(Bytes::new()) };
+        let outdated = fine.ports.invalidate(Partition(0), &what, event).await.expect("fine weather");
+        assert_eq!(outdated.epoch == put.epoch, stays, "off by {astray_ms} ms");
+        put_clock(0);
+        let group = Group::namespace(&namespace).id();
+        let alive = fine.world.with(|state, now| state.server.live_record(&key, group, now));
+        assert_eq!(alive, None, "off by {astray_ms} ms");
+    }
 }
 
 #[tokio::test(start_paused = true)]

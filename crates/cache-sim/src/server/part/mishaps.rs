@@ -10,6 +10,17 @@ impl Part {
         self.records.retain(|_, _| rng.bool());
     }
 
+    /// What has expired is removed where the server comes across it, about half of it. Only where a step has seen the clock:
+    /// one that goes ahead and back while nobody looks is noticed by nobody.
+    pub(crate) fn expire(&mut self, ms: u64, rng: &mut fastrand::Rng) {
+        if !self.meta.as_ref().is_some_and(|meta| meta.latest_ms + 1_000 > ms) {
+            return;
+        }
+        let mut stays = |at_ms: u64| at_ms > ms || rng.bool();
+        self.records.retain(|_, record| stays(record.at_ms));
+        self.stamps.retain(|_, stamp| stays(stamp.at_ms));
+    }
+
     /// Meta is gone, by eviction or by hand.
     pub(crate) fn lose_meta(&mut self) {
         self.meta = None;

@@ -13,7 +13,7 @@ impl Part {
     /// What has expired is removed where the server comes across it, about half of it. Only where a step has seen the clock:
     /// one that goes ahead and back while nobody looks is noticed by nobody.
     pub(crate) fn expire(&mut self, ms: u64, rng: &mut fastrand::Rng) {
-        if !self.meta.as_ref().is_some_and(|meta| meta.latest_ms + 1_000 > ms) {
+        if self.meta.as_ref().is_none_or(|meta| meta.latest_ms + 1_000 <= ms) {
             return;
         }
         let mut stays = |at_ms: u64| at_ms > ms || rng.bool();

@@ -1,11 +1,12 @@
 //! How a node is.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Stats;
 
 /// The verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// All is as it should be.
@@ -17,7 +18,7 @@ pub enum Status {
 }
 
 /// How a node is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Health {
     /// The verdict.
     pub status: Status,
@@ -47,8 +48,15 @@ pub struct Health {
     pub error: Option<String>,
 }
 
+/// Answer of `GET /health/live`: that there is one says it all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Liveness {
+    /// Always `alive`.
+    pub status: String,
+}
+
 /// How the servers of Redis are.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TopologyHealth {
     /// `standalone`, `sentinel` or `cluster`.
     pub topology: String,
@@ -67,7 +75,7 @@ pub struct TopologyHealth {
 }
 
 /// How one master is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MasterHealth {
     /// The name that Sentinels or the Cluster give it; its address where it is alone.
     pub name: String,
@@ -90,7 +98,7 @@ pub struct MasterHealth {
 }
 
 /// What a Cluster says about itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ClusterHealth {
     /// `ok`, or `fail`.
     pub state: String,

@@ -13,7 +13,7 @@
 //! | `GET /nodes`, `GET /node/…` | – | see [`operate`] |
 //! | `PUT`, `POST`, `DELETE /market/…` | see [`market`] | [`market::Changed`] |
 //!
-//! Everything that is not a success has an [`ErrorBody`]. Names in JSON are those of the fields.
+//! The whole stands in the description that a node serves as `GET /openapi.json`. Everything that is not a success has an [`ErrorBody`]. Names in JSON are those of the fields.
 
 mod error;
 mod fields;
@@ -24,7 +24,7 @@ pub mod operate;
 mod requests;
 mod stats;
 
-pub use error::ErrorBody;
-pub use health::{ClusterHealth, Health, MasterHealth, Status, TopologyHealth};
+pub use error::{ErrorBody, PROBLEM_JSON};
+pub use health::{ClusterHealth, Health, Liveness, MasterHealth, Status, TopologyHealth};
 pub use requests::{BodyError, ClearRequest, InvalidateRequest, Target, Written};
 pub use stats::{AuditStats, CurrentStats, LatencyStats, NamespaceStats, Stats, TierStats, ViolationReport};

@@ -3,6 +3,7 @@
 //! Money is whole millionths of a dollar, with `currency` beside it; times are milliseconds since the Unix epoch.
 
 use cache_events::WriteToken;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::BodyError;
@@ -13,7 +14,7 @@ pub const CURRENCY: &str = "USD";
 
 /// `PUT /market/gpus/{gpu_id}`: one GPU. What follows from other things (`current_price_per_hour`, `last_updated`) may be
 /// there, so that what was read can be sent back, and is not looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct GpuBody {
     /// Who offers it.
     pub provider_id: String,
@@ -35,21 +36,21 @@ pub struct GpuBody {
 }
 
 /// `PUT /market/gpus/{gpu_id}/status` and `PUT /market/providers/{provider_id}/status`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct StatusBody {
     /// Of a GPU: `available`, `busy`, `offline` or `maintenance`; of a provider: `online`, `offline` or `maintenance`.
     pub status: String,
 }
 
 /// `PUT /market/pricing/{gpu_type}?region=`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PriceBody {
     /// The base price per hour of all GPUs of the type in the region. The current price follows from it.
     pub base_price_per_hour: u64,
 }
 
 /// `POST /market/bookings`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct BookingBody {
     /// Chosen by the caller: asking twice with the same body is asking once.
     pub booking_id: String,
@@ -64,7 +65,7 @@ pub struct BookingBody {
 }
 
 /// A value with the currency of its amounts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Priced<T> {
     /// The value; in JSON its fields stand beside the others.
     #[serde(flatten)]
@@ -81,7 +82,7 @@ impl<T> Priced<T> {
 }
 
 /// What a change has made of a value.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Changed<T> {
     /// The value as it is now; in JSON its fields stand beside the others.
     #[serde(flatten)]
@@ -92,6 +93,7 @@ pub struct Changed<T> {
     /// will be.
     pub published: bool,
     /// To be shown to other nodes, as `cache-freshness: at-least=<token>`; the header `x-cache-token` says the same.
+    #[schemars(with = "String")]
     pub token: WriteToken,
 }
 

@@ -3,20 +3,21 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Status;
 
 /// Answer of `GET /nodes`: the nodes that share the store, as each described itself of late.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Nodes {
     /// All that were heard of within the last half minute, by region and name; the one that answers is among them.
     pub nodes: Vec<NodeInfo>,
 }
 
 /// One node, as it described itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeInfo {
     /// Its name.
     pub node_id: String,
@@ -47,7 +48,7 @@ pub struct NodeInfo {
 }
 
 /// The figures that a node tells the others.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeFigures {
     /// Hits as a share of all reads since it started, 0 to 1.
     pub cache_hit_ratio: Option<f64>,
@@ -68,7 +69,7 @@ pub struct NodeFigures {
 }
 
 /// Answer of `GET /node/events`: the latest events, newest first.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RecentEvents {
     /// The events, newest first.
     pub events: Vec<EventRecord>,
@@ -77,7 +78,7 @@ pub struct RecentEvents {
 }
 
 /// One event. In the stream `GET /events` the data of each `change`; its position is the id there.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EventRecord {
     /// Its place in the log: `partition:epoch:sequence`.
     pub position: String,
@@ -105,7 +106,7 @@ pub struct EventRecord {
 
 /// Answer of `GET /node/explain/{cache_type}/{resource}?name=value…`: why a read of the key would be answered as it is.
 /// Explaining changes nothing: it counts as no read and moves no entry.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Explanation {
     /// The key.
     pub key: String,
@@ -132,7 +133,7 @@ pub struct Explanation {
 }
 
 /// What one tier holds under a key.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Held {
     /// Something is there.
     pub present: bool,
@@ -153,7 +154,7 @@ pub struct Held {
 }
 
 /// Answer of `GET /node/entries/{cache_type}`: what L1 holds of a type, for comparing nodes.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Entries {
     /// Some of the entries, by key; at most as many as `limit` asked for.
     pub entries: Vec<EntrySummary>,
@@ -162,7 +163,7 @@ pub struct Entries {
 }
 
 /// One entry of L1.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct EntrySummary {
     /// Its key.
     pub key: String,
@@ -175,7 +176,7 @@ pub struct EntrySummary {
 }
 
 /// Answer of `GET /node/history?series=a,b&from=…&to=…&points=…`: how figures went.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct History {
     /// By name of the series: points of Unix milliseconds and value, oldest first.
     pub series: BTreeMap<String, Vec<(u64, f64)>>,
@@ -184,7 +185,7 @@ pub struct History {
 }
 
 /// Answer of `GET /node/alerts`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Alerts {
     /// Those that stand, worst first.
     pub active: Vec<Alert>,
@@ -193,7 +194,7 @@ pub struct Alerts {
 }
 
 /// How bad an alert is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// To be looked at.
@@ -203,7 +204,7 @@ pub enum Severity {
 }
 
 /// A figure beyond its limit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Alert {
     /// `hit_ratio`, `event_queue`, `event_latency`, `redis_memory` or `connection_failures`.
     pub name: String,
@@ -226,7 +227,7 @@ pub struct Alert {
 }
 
 /// Answer of `GET /node/slo`: figures beside their targets.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SloReport {
     /// Each target.
     pub targets: Vec<SloTarget>,
@@ -235,7 +236,7 @@ pub struct SloReport {
 }
 
 /// One target.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SloTarget {
     /// `l1_hits`, `l2_hits`, `propagation`, `response`, `invalidation`.
     pub name: String,
@@ -254,7 +255,7 @@ pub struct SloTarget {
 }
 
 /// Answer of `GET /node/operations?limit=…`: the latest requests that were to change something.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Operations {
     /// The latest, newest first; the node remembers 10,000.
     pub operations: Vec<Operation>,
@@ -263,7 +264,7 @@ pub struct Operations {
 }
 
 /// One request that was to change something.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Operation {
     /// When it began, in RFC 3339.
     pub at: String,
@@ -276,14 +277,14 @@ pub struct Operation {
 }
 
 /// Answer of `GET /node/hot-keys`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HotKeys {
     /// The keys that are read most of late, hottest first.
     pub keys: Vec<HotKey>,
 }
 
 /// A key that is read often.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HotKey {
     /// The key.
     pub key: String,
@@ -294,7 +295,7 @@ pub struct HotKey {
 }
 
 /// Answer of `GET /node/doctor`: what a node finds wrong around it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Findings {
     /// What is compared between nodes.
     #[serde(default)]
@@ -304,7 +305,7 @@ pub struct Findings {
 }
 
 /// What a node tells so that it can be compared with others.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeFacts {
     /// Its name.
     pub node_id: String,
@@ -322,7 +323,7 @@ pub struct NodeFacts {
 }
 
 /// What a check came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// As it should be.
@@ -336,7 +337,7 @@ pub enum Verdict {
 }
 
 /// One check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
     /// What was looked at, such as `maxmemory-policy`.
     pub check: String,

@@ -1,8 +1,10 @@
 //! The bodies of requests, checked as they are read: an unknown field is an error, not a wish that is ignored.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use cache_events::{Pattern, Tag, WriteToken};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -47,7 +49,8 @@ pub enum Target {
 }
 
 /// `POST /cache/clear`: everything, or one cache type.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct ClearRequest {
     /// Only this cache type or namespace.
     pub cache_type: Option<String>,
@@ -56,9 +59,10 @@ pub struct ClearRequest {
 }
 
 /// The answer to a write.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Written {
     /// Where the write stands; the header `x-cache-token` says the same.
+    #[schemars(with = "String")]
     pub token: WriteToken,
 }
 
@@ -162,6 +166,32 @@ impl Serialize for InvalidateRequest {
         put(&mut fields, "cache_type", cache_type);
         put(&mut fields, "reason", self.reason.as_ref());
         fields.serialize(serializer)
+    }
+}
+
+impl JsonSchema for InvalidateRequest {
+    fn schema_name() -> Cow<'static, str> {
+        "InvalidateRequest".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "What has become untrue: exactly one of `resource`, `tag` and `pattern`.",
+            "type": "object",
+            "properties": {
+                "cache_type": { "type": "string", "description": "Cache type or namespace; a resource needs it." },
+                "resource": { "type": "string", "minLength": 1, "description": "A resource with all its parameters." },
+                "tag": { "type": "string", "minLength": 1, "description": "All entries that carry it." },
+                "pattern": { "type": "string", "minLength": 1, "description": "The keys that it covers." },
+                "reason": { "type": "string", "description": "Why, for the audit." }
+            },
+            "oneOf": [
+                { "required": ["cache_type", "resource"] },
+                { "required": ["tag"] },
+                { "required": ["pattern"] }
+            ],
+            "additionalProperties": false
+        })
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a node counted since it started.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Stats {
     /// Reads that a tier answered.
     pub cache_hits: u64,
@@ -82,7 +83,7 @@ pub struct Stats {
 }
 
 /// How things are of late: over the last minute, or since the start if that is less.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CurrentStats {
     /// Hits as a share of all reads, in percent; null without a read.
     pub hit_rate_percent: Option<f64>,
@@ -97,7 +98,7 @@ pub struct CurrentStats {
 }
 
 /// What one tier did, of those reads that it was asked for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TierStats {
     /// Reads that it answered.
     pub hits: u64,
@@ -110,7 +111,7 @@ pub struct TierStats {
 }
 
 /// What the auditor found: whether reads of a sample of the keys were given what was promised.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditStats {
     /// Keys that are watched.
     pub keys: u64,
@@ -133,7 +134,7 @@ pub struct AuditStats {
 }
 
 /// A value that was served for longer than the promise allows.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ViolationReport {
     /// Of which key.
     pub key: String,
@@ -154,7 +155,7 @@ pub struct ViolationReport {
 }
 
 /// What happened in one namespace.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NamespaceStats {
     /// The name by which it is asked for.
     pub cache_type: String,
@@ -224,7 +225,7 @@ pub struct NamespaceStats {
 }
 
 /// Quantiles of a latency in microseconds; null without a sample.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LatencyStats {
     /// Samples.
     pub samples: u64,

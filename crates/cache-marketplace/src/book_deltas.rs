@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use cache_events::Version;
 use parking_lot::Mutex;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Market, MicroUsd, OrderBook, PriceLevel};
@@ -19,7 +20,7 @@ const VERSIONS_MAX: usize = 16;
 const MARKETS_MAX: usize = 256;
 
 /// What has changed between two versions of an order book.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BookDelta {
     /// The model.

@@ -3,6 +3,7 @@
 //! Timestamps are milliseconds since the Unix epoch. `last_updated` is the time of the last change that could alter
 //! the value.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::MicroUsd;
@@ -12,7 +13,7 @@ mod availability;
 pub use availability::Availability;
 
 /// Whether a GPU can be rented now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AvailabilityStatus {
     /// Free.
@@ -26,7 +27,7 @@ pub enum AvailabilityStatus {
 }
 
 /// One GPU.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GpuInfo {
     /// `<provider>/<model>/<n>`.
@@ -54,7 +55,7 @@ pub struct GpuInfo {
 }
 
 /// How many GPUs of a type in a region are in which state. GPUs that their provider no longer offers are not counted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TypeAvailability {
     /// The model.
@@ -76,7 +77,7 @@ pub struct TypeAvailability {
 }
 
 /// What a GPU of a type costs in a region.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GpuPrice {
     /// The model.
@@ -92,7 +93,7 @@ pub struct GpuPrice {
 }
 
 /// Where a booking stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BookingStatus {
     /// Agreed, before its end.
@@ -104,7 +105,7 @@ pub enum BookingStatus {
 }
 
 /// One booking.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BookingInfo {
     /// Chosen by the caller; booking twice with one id is booking once.
@@ -126,7 +127,7 @@ pub struct BookingInfo {
 }
 
 /// Figures over the whole market, one type, one region or both.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MarketStats {
     /// GPUs on offer.
@@ -149,7 +150,7 @@ pub struct MarketStats {
 }
 
 /// Whether a provider can be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProviderState {
     /// Its GPUs are what they are.
@@ -161,7 +162,7 @@ pub enum ProviderState {
 }
 
 /// One provider.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderStatus {
     /// The provider.
@@ -175,7 +176,7 @@ pub struct ProviderStatus {
 }
 
 /// The free GPUs of a type in a region by price.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OrderBook {
     /// The model.
@@ -191,7 +192,7 @@ pub struct OrderBook {
 }
 
 /// The free GPUs of one price.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PriceLevel {
     /// The current price per hour.
@@ -203,7 +204,7 @@ pub struct PriceLevel {
 }
 
 /// How a type in a region developed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PriceHistory {
     /// The model.
@@ -215,7 +216,7 @@ pub struct PriceHistory {
 }
 
 /// A type in a region at one time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HistoricalPoint {
     /// When.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 const MICROS: u64 = 1_000_000;
@@ -17,7 +18,9 @@ const HOUR_MS: u128 = 3_600_000;
 /// assert_eq!(price.to_string(), "1.65");
 /// # Ok::<(), cache_marketplace::MoneyError>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct MicroUsd(pub u64);
 

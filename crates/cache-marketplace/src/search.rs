@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{AvailabilityStatus, GpuInfo, MicroUsd};
@@ -173,13 +174,14 @@ impl<'de> Deserialize<'de> for Cursor {
 }
 
 /// One page of what was found.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SearchPage {
     /// In the order of the ranking.
     pub gpus: Vec<GpuInfo>,
     /// Where the next page begins; `None` = this is the last.
     #[serde(rename = "next_cursor")]
+    #[schemars(with = "Option<String>")]
     pub next: Option<Cursor>,
 }
 

@@ -14,13 +14,24 @@ use axum::Extension;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::http::{App, Problem};
+use crate::config::TokenScope;
+use crate::http::{Access, App, Problem, Route};
 
 /// What the body is.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// The route.
+pub(crate) fn routes() -> Vec<Route> {
+    let read = Access::Needs(TokenScope::Read);
+    vec![
+        Route::get("/metrics", read, "Everything that is counted and timed, for Prometheus.", metrics)
+            .answer_as::<String>(200, "application/openmetrics-text", "In the format of OpenMetrics.")
+            .problem(404, "Metrics are switched off."),
+    ]
+}
+
 /// `GET /metrics`
-pub(crate) async fn metrics(Extension(app): Extension<Arc<App>>) -> Result<Response, Problem> {
+async fn metrics(Extension(app): Extension<Arc<App>>) -> Result<Response, Problem> {
     if !app.config().enable_metrics {
         let off =
             Problem::new(StatusCode::NOT_FOUND, "metrics are switched off: cache.enable_metrics is false");

@@ -4,45 +4,9 @@ mod support;
 
 use cache_events::{Position, Version};
 use cache_node::config::{NodeConfig, Sources, load};
-use cache_node::node::Node;
-use cache_tiered::{TieredCache, WriteOptions};
+use cache_tiered::WriteOptions;
 use serde_json::{Value, json};
-use support::Client;
-use tokio::runtime::Runtime;
-use tokio_util::sync::CancellationToken;
-
-struct Running {
-    runtime: Runtime,
-    cache: TieredCache,
-    shutdown: CancellationToken,
-    served: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
-    client: Client,
-}
-
-impl Running {
-    fn start(config: NodeConfig) -> Self {
-        let runtime = Runtime::new().expect("a runtime");
-        let shutdown = CancellationToken::new();
-        let node = runtime.block_on(Node::start(config)).expect("it starts");
-        let base = format!("http://{}", node.address().expect("an address"));
-        let cache = node.cache().clone();
-        let served = Some(runtime.spawn(node.serve(shutdown.clone())));
-        let client = Client::new(&base);
-        client.until_status("healthy");
-        Self { runtime, cache, shutdown, served, client }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.shutdown.cancel();
-        let served = self.served.take().expect("once");
-        let ended = self.runtime.block_on(served);
-        if !std::thread::panicking() {
-            ended.expect("no panic").expect("no error");
-        }
-    }
-}
+use support::InProcess;
 
 fn config(env: &[(&str, &str)]) -> NodeConfig {
     let env = env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
@@ -50,8 +14,8 @@ fn config(env: &[(&str, &str)]) -> NodeConfig {
     load(&Sources { file: None, env, flags }).expect("right")
 }
 
-fn node() -> Running {
-    Running::start(config(&[("EDGE_NODE_ID", "n1"), ("EDGE_NODE_REGION", "us-east")]))
+fn node() -> InProcess {
+    InProcess::start(config(&[("EDGE_NODE_ID", "n1"), ("EDGE_NODE_REGION", "us-east")]))
 }
 
 fn price(now: u64) -> Value {
@@ -326,7 +290,7 @@ fn statistics_tell_what_the_auditor_found() {
             ("listen", "--listen", "127.0.0.1:0".to_owned()),
             ("cache.audit_rate", "--audit-rate", rate.to_owned()),
         ];
-        Running::start(load(&Sources { flags, ..Sources::default() }).expect("right"))
+        InProcess::start(load(&Sources { flags, ..Sources::default() }).expect("right"))
     };
     let node = rate("1");
     node.client.put("/cache/session/s", &json!(1));
@@ -362,7 +326,7 @@ fn health_tells_who_and_how() {
 
 #[test]
 fn with_a_token_only_health_is_open() {
-    let node = Running::start(config(&[("CACHE_AUTH_TOKEN", "s3cret-t0ken")]));
+    let node = InProcess::start(config(&[("CACHE_AUTH_TOKEN", "s3cret-t0ken")]));
     assert_eq!(node.client.get("/health").status, 200);
     let routes = [
         ("GET", "/cache/stats"),
@@ -392,7 +356,7 @@ fn with_a_token_only_health_is_open() {
 
 #[test]
 fn a_namespace_without_events_tells_no_lag() {
-    let node = Running::start(config(&[("CACHE_ENABLE_EVENT_DRIVEN", "false")]));
+    let node = InProcess::start(config(&[("CACHE_ENABLE_EVENT_DRIVEN", "false")]));
     assert_eq!(node.client.put("/cache/session/s", &json!(1)).status, 200);
     assert_eq!(node.client.get("/cache/session/s").status, 200);
     node.client.delete("/cache/session/s");

@@ -1,5 +1,6 @@
 //! The two values of the namespace `gpu_avail`: one GPU, or a type in a region.
 
+use schemars::JsonSchema;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -9,7 +10,8 @@ use crate::{GpuInfo, TypeAvailability};
 ///
 /// As JSON it is the plain object of either: one with a `gpu_id` is a [`GpuInfo`], one without a
 /// [`TypeAvailability`]. Binary formats put the variant in front.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged)]
 pub enum Availability {
     /// One GPU.
     Gpu(GpuInfo),

@@ -6,7 +6,7 @@ use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::response::Response;
-use cache_api::{ClearRequest, InvalidateRequest, Target};
+use cache_api::{ClearRequest, InvalidateRequest, Target, Written};
 use cache_events::{EventKind, Scope};
 use cache_tiered::EventDraft;
 use tracing::info;
@@ -14,9 +14,37 @@ use tracing::info;
 use super::App;
 use super::entries::{acknowledged, received};
 use super::problem::Problem;
+use super::route::{Access, Route};
+use crate::config::TokenScope;
+
+/// What concerns more than one value.
+pub(crate) fn routes() -> Vec<Route> {
+    let needs = Access::Needs;
+    vec![
+        Route::post(
+            "/cache/clear",
+            needs(TokenScope::Admin),
+            "Invalidates everything, or one cache type.",
+            clear,
+        )
+        .may_take::<ClearRequest>("Left out: everything.")
+        .answer::<Written>(200, "It is done, and the other nodes are being told."),
+        Route::post(
+            "/cache/invalidate",
+            needs(TokenScope::Invalidate),
+            "Invalidates a resource, a tag or a pattern, on all nodes.",
+            invalidate,
+        )
+        .takes::<InvalidateRequest>("What has become untrue, and why.")
+        .answer::<Written>(200, "It is done, and the other nodes are being told."),
+    ]
+    .into_iter()
+    .map(|route| route.writes().problem(404, "There is no such cache type."))
+    .collect()
+}
 
 /// `POST /cache/clear`: everything, or one cache type.
-pub(crate) async fn clear(
+async fn clear(
     Extension(app): Extension<Arc<App>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
@@ -30,7 +58,7 @@ pub(crate) async fn clear(
 }
 
 /// `POST /cache/invalidate`: a resource, a tag or a pattern.
-pub(crate) async fn invalidate(
+async fn invalidate(
     Extension(app): Extension<Arc<App>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {

@@ -7,7 +7,9 @@ use axum::http::StatusCode;
 use cache_events::Namespace;
 use cache_marketplace::{Marketplace, RecentBooks};
 use cache_tiered::{JsonCache, TieredCache};
+use parking_lot::RwLock;
 
+use super::access::Tokens;
 use super::problem::Problem;
 use crate::assembly::Shared;
 use crate::config::{CacheTypePlan, Live, NodeConfig};
@@ -23,6 +25,8 @@ pub struct App {
     shared: Shared,
     config: NodeConfig,
     events: Arc<Events>,
+    /// Made of the live configuration beside them.
+    tokens: RwLock<(Arc<Live>, Arc<Tokens>)>,
     stopping: AtomicBool,
     recent: Recent,
     requests: Requests,
@@ -33,6 +37,8 @@ pub struct App {
 impl App {
     /// The interface to a marketplace and the cache under it.
     pub fn new(market: Marketplace, shared: Shared, config: NodeConfig, events: Arc<Events>) -> Self {
+        let live = config.live.current();
+        let tokens = RwLock::new((live.clone(), Arc::new(Tokens::new(&live.auth.tokens))));
         let started_ms = market.cache().clock().wall();
         Self {
             market,
@@ -40,6 +46,7 @@ impl App {
             shared,
             config,
             events,
+            tokens,
             stopping: AtomicBool::new(false),
             recent: Recent::default(),
             requests: Requests::default(),
@@ -51,6 +58,20 @@ impl App {
     /// What the node has applied of late.
     pub fn events(&self) -> &Arc<Events> {
         &self.events
+    }
+
+    /// Who may ask for what, now.
+    pub(crate) fn tokens(&self) -> Arc<Tokens> {
+        let live = self.live();
+        {
+            let (made_of, tokens) = &*self.tokens.read();
+            if Arc::ptr_eq(made_of, &live) {
+                return tokens.clone();
+            }
+        }
+        let tokens = Arc::new(Tokens::new(&live.auth.tokens));
+        *self.tokens.write() = (live, tokens.clone());
+        tokens
     }
 
     /// The cache.

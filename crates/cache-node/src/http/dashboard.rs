@@ -6,16 +6,15 @@
 use std::io::Write;
 use std::sync::LazyLock;
 
-use axum::Router;
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::routing::get;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::problem::Problem;
+use super::route::{Access, Route};
 
 /// Scripts and styles of this node alone, no script in a page, questions to nobody else, in nobody's frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -78,16 +77,24 @@ fn packed(plain: &[u8]) -> Vec<u8> {
 }
 
 /// `/` leads to `/ui/`, and there are the files.
-pub(crate) fn router() -> Router {
+pub(crate) fn routes() -> Vec<Route> {
     let lead = || async { Redirect::temporary("/ui/") };
-    Router::new()
-        .route("/", get(lead))
-        .route("/ui", get(lead))
-        .route("/ui/", get(|headers: HeaderMap| async move { sent("index.html", &headers) }))
-        .route(
-            "/ui/{*file}",
-            get(|Path(file): Path<String>, headers: HeaderMap| async move { sent(&file, &headers) }),
-        )
+    let there = "The dashboard is at /ui/.";
+    let page = |headers: HeaderMap| async move { sent("index.html", &headers) };
+    let file = |Path(file): Path<String>, headers: HeaderMap| async move { sent(&file, &headers) };
+    vec![
+        Route::get("/", Access::Public, "Leads to the dashboard.", lead).leads(307, there),
+        Route::get("/ui", Access::Public, "Leads to the dashboard.", lead).leads(307, there),
+        Route::get("/ui/", Access::Public, "The dashboard.", page).answer_as::<String>(
+            200,
+            "text/html",
+            "The page.",
+        ),
+        Route::get("/ui/{*file}", Access::Public, "Files of the dashboard.", file)
+            .at("file", "The name of a file.")
+            .answer_as::<String>(200, "text/javascript", "The file, in the type that its name says.")
+            .problem(404, "There is no such file."),
+    ]
 }
 
 fn sent(name: &str, asked: &HeaderMap) -> Response {

@@ -10,7 +10,8 @@ use cache_redis::{RedisConfig, ServerFacts};
 
 use super::App;
 use super::observe::rfc3339;
-use crate::config::Backing;
+use super::route::{Access, Route};
+use crate::config::{Backing, TokenScope};
 use crate::doctor::{self, Events, Facts, Login};
 
 /// How long the servers may take to say what they say.
@@ -19,8 +20,17 @@ const LOOK_MAX: Duration = Duration::from_secs(3);
 const KNOCK_MAX: Duration = Duration::from_millis(500);
 const KNOCK_LOOKED_FOR_EVERY: Duration = Duration::from_millis(2);
 
+/// The route.
+pub(crate) fn routes() -> Vec<Route> {
+    let read = Access::Needs(TokenScope::Read);
+    vec![
+        Route::get("/node/doctor", read, "What is wrong around the node, and what to do about it.", doctor)
+            .answer::<Findings>(200, "Each check."),
+    ]
+}
+
 /// `GET /node/doctor`
-pub(crate) async fn doctor(Extension(app): Extension<Arc<App>>) -> Json<Findings> {
+async fn doctor(Extension(app): Extension<Arc<App>>) -> Json<Findings> {
     Json(app.doctor().await)
 }
 

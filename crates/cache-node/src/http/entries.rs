@@ -15,12 +15,62 @@ use cache_tiered::{Answer, Freshness, ReadOptions, WriteOptions, Written};
 use serde_json::Value;
 
 use super::problem::Problem;
+use super::route::{Access, Route};
 use super::{App, observe::rfc3339, request};
+use crate::config::TokenScope;
 
 type Place = Result<Path<(String, String)>, PathRejection>;
 
+/// One cached value.
+pub(crate) fn routes() -> Vec<Route> {
+    // The rest of the path, so that a resource may hold slashes, escaped or not.
+    const PATH: &str = "/cache/{cache_type}/{*resource}";
+    let needs = Access::Needs;
+    vec![
+        Route::get(PATH, needs(TokenScope::Read), "Reads. Query parameters are parameters of the key.", read)
+            .header(headers::CACHE_TTL, TTL)
+            .answer::<Value>(200, "The value.")
+            .cached()
+            .problem(
+                404,
+                "Nothing is cached, or it is known that there is none, or there is no such cache type.",
+            ),
+        Route::put(
+            PATH,
+            needs(TokenScope::Write),
+            "Writes. Query parameters are parameters of the key.",
+            write,
+        )
+        .header(headers::CACHE_TTL, TTL)
+        .header(headers::CACHE_TAGS, "Labels by which it can be invalidated, with commas between them.")
+        .takes::<Value>("The value.")
+        .answer::<cache_api::Written>(200, "It is written, and the other nodes are being told.")
+        .writes()
+        .problem(404, "There is no such cache type.")
+        .problem(507, "Redis is out of memory."),
+        Route::delete(
+            PATH,
+            needs(TokenScope::Invalidate),
+            "Invalidates the resource with all its parameters, on all nodes.",
+            remove,
+        )
+        .answer::<cache_api::Written>(200, "It is done, and the other nodes are being told.")
+        .writes()
+        .problem(404, "There is no such cache type."),
+    ]
+    .into_iter()
+    .map(|route| {
+        route
+            .at("cache_type", "The cache type, or its namespace.")
+            .at("resource", "The resource; its slashes may be escaped or not.")
+    })
+    .collect()
+}
+
+const TTL: &str = "Another lifetime for this value, with its unit: 30s.";
+
 /// `GET /cache/{cache_type}/{resource}?name=value…`
-pub(crate) async fn read(
+async fn read(
     Extension(app): Extension<Arc<App>>,
     place: Place,
     RawQuery(query): RawQuery,
@@ -50,7 +100,7 @@ pub(crate) async fn read(
 }
 
 /// `PUT /cache/{cache_type}/{resource}?name=value…`
-pub(crate) async fn write(
+async fn write(
     Extension(app): Extension<Arc<App>>,
     place: Place,
     RawQuery(query): RawQuery,
@@ -73,7 +123,7 @@ pub(crate) async fn write(
 }
 
 /// `DELETE /cache/{cache_type}/{resource}`: the resource with all its parameters.
-pub(crate) async fn remove(Extension(app): Extension<Arc<App>>, place: Place) -> Result<Response, Problem> {
+async fn remove(Extension(app): Extension<Arc<App>>, place: Place) -> Result<Response, Problem> {
     let (cache_type, resource) = checked(place)?;
     let namespace = app.cache_type(&cache_type)?.settings.namespace.clone();
     // For its checks of what a resource may be.

@@ -17,7 +17,8 @@ use super::App;
 use super::observe::rfc3339;
 use super::problem::Problem;
 use super::query::Query;
-use crate::config::NodeConfig;
+use super::route::{Access, Route};
+use crate::config::{NodeConfig, TokenScope};
 use crate::events::{Follower, Heard, REMEMBERED_MAX, Told};
 
 /// Events in an answer that did not say how many.
@@ -29,8 +30,33 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// When a client whose stream broke should come back.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Events of late, and as they come.
+pub(crate) fn routes() -> Vec<Route> {
+    let read = Access::Needs(TokenScope::Read);
+    vec![
+        Route::get("/events", read, "What makes copies change, as it happens: server-sent events.", stream)
+            .header("last-event-id", "The id of the last event that was heard: the stream goes on behind it.")
+            .answer_as::<String>(
+                200,
+                "text/event-stream",
+                "`change` (the id is the position, the data an EventRecord) and `missed` (how many, and why).",
+            ),
+        Route::get("/node/events", read, "What has made copies change of late, newest first.", recent)
+            .query::<u64>("limit", "How many at most; 100 if it is left out.")
+            .answer::<RecentEvents>(200, "The events."),
+    ]
+    .into_iter()
+    .map(|route| {
+        route
+            .query::<String>("event_type", "Only events of these kinds, with commas between them.")
+            .query::<String>("cache_type", "Only events that touch something of this cache type.")
+            .problem(404, "There is no such cache type.")
+    })
+    .collect()
+}
+
 /// `GET /node/events?limit=…&event_type=a,b&cache_type=…`
-pub(crate) async fn recent(
+async fn recent(
     Extension(app): Extension<Arc<App>>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<RecentEvents>, Problem> {
@@ -43,7 +69,7 @@ pub(crate) async fn recent(
 }
 
 /// `GET /events?event_type=a,b&cache_type=…`, as server-sent events.
-pub(crate) async fn stream(
+async fn stream(
     Extension(app): Extension<Arc<App>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,

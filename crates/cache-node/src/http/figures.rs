@@ -16,17 +16,31 @@ use super::App;
 use super::observe::{PROBE_MAX, rfc3339};
 use super::problem::Problem;
 use super::query::Query;
+use super::route::{Access, Route};
+use crate::config::TokenScope;
 
 /// Hot keys that are told unless somebody says how many, and at most.
 const HOT_KEYS: (u64, u64) = (20, 100);
 
+/// What the node counted.
+pub(crate) fn routes() -> Vec<Route> {
+    let read = Access::Needs(TokenScope::Read);
+    vec![
+        Route::get("/cache/stats", read, "What happened, in all and for each namespace.", stats)
+            .answer::<Stats>(200, "The statistics."),
+        Route::get("/node/hot-keys", read, "The keys that are read most of late.", hot_keys)
+            .query::<u64>("limit", "How many at most, up to 100; 20 if it is left out.")
+            .answer::<HotKeys>(200, "The keys, hottest first."),
+    ]
+}
+
 /// `GET /cache/stats`
-pub(crate) async fn stats(Extension(app): Extension<Arc<App>>) -> Json<Stats> {
+async fn stats(Extension(app): Extension<Arc<App>>) -> Json<Stats> {
     Json(app.stats().await)
 }
 
 /// `GET /node/hot-keys?limit=N`
-pub(crate) async fn hot_keys(
+async fn hot_keys(
     Extension(app): Extension<Arc<App>>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<HotKeys>, Problem> {

@@ -13,6 +13,8 @@ use cache_api::operate::{Alerts, History, Operations, SloReport};
 use super::App;
 use super::problem::Problem;
 use super::query::Query;
+use super::route::{Access, Route};
+use crate::config::TokenScope;
 use crate::telemetry::{Range, SERIES};
 
 const HOUR_MS: u64 = 3_600_000;
@@ -22,8 +24,34 @@ const POINTS_MAX: usize = 10_000;
 /// Operations that are told unless others are asked for.
 const OPERATIONS: usize = 100;
 
+/// How figures went.
+pub(crate) fn routes() -> Vec<Route> {
+    let read = Access::Needs(TokenScope::Read);
+    vec![
+        Route::get("/node/history", read, "How figures went.", history)
+            .query::<String>("series", "Names of series, with commas between them; all if it is left out.")
+            .query::<u64>("from", "Unix milliseconds; an hour before `to` if it is left out.")
+            .query::<u64>("to", "Unix milliseconds; now if it is left out.")
+            .query::<u64>("points", "How many of each series, at most; 600 if it is left out.")
+            .query::<String>("step", "How far points are apart, with its unit: 5s.")
+            .answer::<History>(200, "The series, and the names of all that there are."),
+        Route::get("/node/alerts", read, "Figures beyond their limits, now and of late.", alerts)
+            .answer::<Alerts>(200, "The alerts."),
+        Route::get("/node/slo", read, "Figures beside their targets.", slo)
+            .answer::<SloReport>(200, "The targets."),
+        Route::get(
+            "/node/operations",
+            read,
+            "The latest requests that were to change something.",
+            operations,
+        )
+        .query::<u64>("limit", "How many at most; 100 if it is left out.")
+        .answer::<Operations>(200, "The requests, newest first."),
+    ]
+}
+
 /// `GET /node/history?series=a,b&from=MS&to=MS&points=N&step=5s`
-pub(crate) async fn history(
+async fn history(
     Extension(app): Extension<Arc<App>>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<History>, Problem> {
@@ -65,17 +93,17 @@ fn series(name: &str) -> Result<usize, Problem> {
 }
 
 /// `GET /node/alerts`
-pub(crate) async fn alerts(Extension(app): Extension<Arc<App>>) -> Json<Alerts> {
+async fn alerts(Extension(app): Extension<Arc<App>>) -> Json<Alerts> {
     Json(app.alerts())
 }
 
 /// `GET /node/slo`
-pub(crate) async fn slo(Extension(app): Extension<Arc<App>>) -> Json<SloReport> {
+async fn slo(Extension(app): Extension<Arc<App>>) -> Json<SloReport> {
     Json(app.slo())
 }
 
 /// `GET /node/operations?limit=N`
-pub(crate) async fn operations(
+async fn operations(
     Extension(app): Extension<Arc<App>>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Operations>, Problem> {

@@ -1,20 +1,24 @@
-//! Reads of the market, all through the cache.
+//! Reads of the market, all through the cache and all of one form: what is [`Asked`] for, read as fresh as it is asked for,
+//! and told with its currency and what is known about its freshness.
 
 use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{FromRequestParts, Path};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use cache_api::market::Priced;
 use cache_events::Version;
 use cache_marketplace::ledger::{check_id, check_market, check_name};
 use cache_marketplace::{
-    AvailabilityStatus, Cursor, LedgerError, Market, MarketError, MarketStats, Marketplace, MicroUsd,
-    OrderBook, Ranking, Search,
+    Availability, AvailabilityStatus, BookDelta, BookingInfo, Cursor, GpuInfo, GpuPrice, LedgerError, Market,
+    MarketError, MarketStats, Marketplace, MicroUsd, OrderBook, PriceHistory, ProviderStatus, Ranking,
+    Search, SearchPage,
 };
 use cache_tiered::{Answer, ReadOptions};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -24,107 +28,198 @@ use super::entries::freshness;
 use super::problem::Problem;
 use super::query::Query;
 use super::request;
+use super::route::{Access, Route};
+use crate::config::TokenScope;
+
+const GPU_TYPE: &str = "The model, such as H100_80GB_SXM5.";
+const REGION: &str = "The region.";
+
+/// The reads of the market.
+pub(crate) fn routes() -> Vec<Route> {
+    let read = Access::Needs(TokenScope::Read);
+    vec![
+        Route::get("/market/gpus/{*gpu_id}", read, "One GPU.", gpu)
+            .at("gpu_id", "`<provider>/<model>/<n>`; its slashes may be escaped or not.")
+            .answer::<Priced<GpuInfo>>(200, "The GPU."),
+        Route::get(
+            "/market/availability",
+            read,
+            "How many GPUs of a type are free in a region.",
+            availability,
+        )
+        .query_needed::<String>("region", REGION)
+        .query_needed::<String>("gpu_type", GPU_TYPE)
+        .answer::<Priced<Availability>>(200, "The counts."),
+        Route::get("/market/search", read, "GPUs that fulfil conditions, page by page.", search)
+            .query::<String>("gpu_type", GPU_TYPE)
+            .query::<String>("region", REGION)
+            .query::<String>("provider_id", "Who offers it.")
+            .query::<AvailabilityStatus>("status", "Its state.")
+            .query::<u32>("min_memory_gb", "Memory in GB, at least.")
+            .query::<u32>("min_cuda_cores", "CUDA cores, at least.")
+            .query::<u32>("min_performance_score", "Performance, at least.")
+            .query::<u64>("max_price_per_hour", "Current price per hour, at most.")
+            .query::<String>("sort", "`price` (as if left out) or `performance`.")
+            .query::<String>("cursor", "The next_cursor of the page before.")
+            .query::<u64>("limit", "GPUs on a page, at most.")
+            .answer::<Priced<SearchPage>>(200, "One page."),
+        Route::get("/market/pricing/{gpu_type}", read, "What a type costs in a region.", pricing)
+            .at("gpu_type", GPU_TYPE)
+            .query_needed::<String>("region", REGION)
+            .answer::<Priced<GpuPrice>>(200, "The price."),
+        Route::get("/market/bookings/{booking_id}", read, "One booking.", booking)
+            .at("booking_id", "As whoever booked chose it.")
+            .answer::<Priced<BookingInfo>>(200, "The booking."),
+        Route::get("/market/providers/{provider_id}", read, "One provider.", provider)
+            .at("provider_id", "Its name.")
+            .answer::<Priced<ProviderStatus>>(200, "The provider."),
+        Route::get(
+            "/market/order-book/{gpu_type}",
+            read,
+            "What is free at which price, cheapest first.",
+            order_book,
+        )
+        .at("gpu_type", GPU_TYPE)
+        .query_needed::<String>("region", REGION)
+        .query::<u64>("depth", "Only so many of the cheapest levels.")
+        .query::<u64>("since", "Only what has changed since this version, where the node still knows it.")
+        .answer::<Priced<BookOrDelta>>(
+            200,
+            "The book with its version; with `since`, if it can be, a delta.",
+        ),
+        Route::get("/market/history/{gpu_type}", read, "What a type cost in a region.", history)
+            .at("gpu_type", GPU_TYPE)
+            .query_needed::<String>("region", REGION)
+            .answer::<Priced<PriceHistory>>(200, "The prices."),
+        Route::get("/market/stats", read, "Figures of the market, or of a part of it.", stats)
+            .query::<String>("region", REGION)
+            .query::<String>("gpu_type", GPU_TYPE)
+            .answer::<Priced<MarketStats>>(200, "The figures."),
+    ]
+    .into_iter()
+    .map(|route| route.cached().problem(404, "There is nothing of that name."))
+    .collect()
+}
 
 pub(crate) type OnePath = Result<Path<String>, PathRejection>;
 
-/// `GET /market/gpus/{gpu_id}`
-pub(crate) async fn gpu(
-    Extension(app): Extension<Arc<App>>,
+/// A read of the market.
+struct Asked {
+    app: Arc<App>,
     path: OnePath,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    Query::parse(query.as_deref(), &[])?;
-    let gpu_id = named(path)?;
-    check_id("gpu_id", &gpu_id).map_err(in_address)?;
-    let answer = reading(&app, &headers)?.gpu(&gpu_id).await.map_err(in_read)?;
-    Ok(told(&app, &answer, || format!("there is no GPU {gpu_id:?}")))
+    query: Option<String>,
+    market: Marketplace,
 }
 
-/// `GET /market/availability?region=&gpu_type=`
-pub(crate) async fn availability(
-    Extension(app): Extension<Arc<App>>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let query = Query::parse(query.as_deref(), &["region", "gpu_type"])?;
+impl<S: Send + Sync> FromRequestParts<S> for Asked {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Ok(Extension(app)) = Extension::<Arc<App>>::from_request_parts(parts, state).await else {
+            return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the node has no market"));
+        };
+        let path = OnePath::from_request_parts(parts, state).await.unwrap_or_else(|never| match never {});
+        let options =
+            ReadOptions { freshness: request::freshness(&parts.headers)?, ..ReadOptions::default() };
+        let market = app.market().reading(options);
+        Ok(Self { app, path, query: parts.uri.query().map(str::to_owned), market })
+    }
+}
+
+impl Asked {
+    fn query(&self, known: &[&str]) -> Result<Query, Problem> {
+        Query::parse(self.query.as_deref(), known)
+    }
+
+    /// The name in the path; there is nothing beside it.
+    fn name(
+        &mut self,
+        field: &'static str,
+        check: fn(&'static str, &str) -> Result<(), LedgerError>,
+    ) -> Result<String, Problem> {
+        self.query(&[])?;
+        let name = self.in_path()?;
+        check(field, &name).map_err(in_address)?;
+        Ok(name)
+    }
+
+    /// The type in the path and the region in the query.
+    fn market(&mut self) -> Result<Market, Problem> {
+        let query = self.query(&["region"])?;
+        market(self.in_path()?, &query)
+    }
+
+    fn in_path(&mut self) -> Result<String, Problem> {
+        named(std::mem::replace(&mut self.path, Ok(Path(String::new()))))
+    }
+
+    /// An answer; 404 if there is none.
+    fn told<V: Serialize>(
+        &self,
+        answer: Result<Answer<V>, MarketError>,
+        absent: impl FnOnce() -> String,
+    ) -> Result<Response, Problem> {
+        let answer = answer.map_err(in_read)?;
+        let body = match &answer.value {
+            Some(value) => Json(Priced::new(&**value)).into_response(),
+            None => Problem::new(StatusCode::NOT_FOUND, absent()).into_response(),
+        };
+        Ok(self.with_freshness(body, &answer))
+    }
+
+    fn with_freshness<V>(&self, mut response: Response, answer: &Answer<V>) -> Response {
+        response.headers_mut().extend(freshness(answer, self.app.cache().clock().wall()));
+        response
+    }
+}
+
+async fn gpu(mut asked: Asked) -> Result<Response, Problem> {
+    let gpu_id = asked.name("gpu_id", check_id)?;
+    asked.told(asked.market.gpu(&gpu_id).await, || format!("there is no GPU {gpu_id:?}"))
+}
+
+async fn booking(mut asked: Asked) -> Result<Response, Problem> {
+    let booking_id = asked.name("booking_id", check_id)?;
+    asked.told(asked.market.booking(&booking_id).await, || no_booking(&booking_id))
+}
+
+async fn provider(mut asked: Asked) -> Result<Response, Problem> {
+    let provider_id = asked.name("provider_id", check_name)?;
+    asked.told(asked.market.provider(&provider_id).await, || format!("there is no provider {provider_id:?}"))
+}
+
+async fn availability(asked: Asked) -> Result<Response, Problem> {
+    let query = asked.query(&["region", "gpu_type"])?;
     let market = market(query.needed("gpu_type")?, &query)?;
-    let answer = reading(&app, &headers)?.availability(&market).await.map_err(in_read)?;
-    Ok(told(&app, &answer, || never_offered(&market)))
+    asked.told(asked.market.availability(&market).await, || never_offered(&market))
 }
 
-/// `GET /market/pricing/{gpu_type}?region=`
-pub(crate) async fn pricing(
-    Extension(app): Extension<Arc<App>>,
-    path: OnePath,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let query = Query::parse(query.as_deref(), &["region"])?;
-    let market = market(named(path)?, &query)?;
-    let answer = reading(&app, &headers)?.price(&market).await.map_err(in_read)?;
-    Ok(told(&app, &answer, || format!("no {} is on offer in {}", market.gpu_type, market.region)))
+async fn pricing(mut asked: Asked) -> Result<Response, Problem> {
+    let market = asked.market()?;
+    let absent = || format!("no {} is on offer in {}", market.gpu_type, market.region);
+    asked.told(asked.market.price(&market).await, absent)
 }
 
-/// `GET /market/history/{gpu_type}?region=`
-pub(crate) async fn history(
-    Extension(app): Extension<Arc<App>>,
-    path: OnePath,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let query = Query::parse(query.as_deref(), &["region"])?;
-    let market = market(named(path)?, &query)?;
-    let answer = reading(&app, &headers)?.history(&market).await.map_err(in_read)?;
-    Ok(told(&app, &answer, || never_offered(&market)))
+async fn history(mut asked: Asked) -> Result<Response, Problem> {
+    let market = asked.market()?;
+    asked.told(asked.market.history(&market).await, || never_offered(&market))
 }
 
-/// `GET /market/bookings/{booking_id}`
-pub(crate) async fn booking(
-    Extension(app): Extension<Arc<App>>,
-    path: OnePath,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    Query::parse(query.as_deref(), &[])?;
-    let booking_id = named(path)?;
-    check_id("booking_id", &booking_id).map_err(in_address)?;
-    let answer = reading(&app, &headers)?.booking(&booking_id).await.map_err(in_read)?;
-    Ok(told(&app, &answer, || no_booking(&booking_id)))
-}
-
-/// `GET /market/providers/{provider_id}`
-pub(crate) async fn provider(
-    Extension(app): Extension<Arc<App>>,
-    path: OnePath,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    Query::parse(query.as_deref(), &[])?;
-    let provider_id = named(path)?;
-    check_name("provider_id", &provider_id).map_err(in_address)?;
-    let answer = reading(&app, &headers)?.provider(&provider_id).await.map_err(in_read)?;
-    Ok(told(&app, &answer, || format!("there is no provider {provider_id:?}")))
-}
-
-/// `GET /market/stats?region=&gpu_type=`, both optional.
-pub(crate) async fn stats(
-    Extension(app): Extension<Arc<App>>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let query = Query::parse(query.as_deref(), &["region", "gpu_type"])?;
+async fn stats(asked: Asked) -> Result<Response, Problem> {
+    let query = asked.query(&["region", "gpu_type"])?;
     let (gpu_type, region) = (query.text("gpu_type"), query.text("region"));
     for (field, name) in [("gpu_type", &gpu_type), ("region", &region)] {
         if let Some(name) = name {
             check_name(field, name).map_err(in_address)?;
         }
     }
-    let market = reading(&app, &headers)?;
-    let mut answer = market.stats(gpu_type.as_deref(), region.as_deref()).await.map_err(in_read)?;
-    if answer.value.is_none() && gpu_type.is_none() && region.is_none() {
+    let mut answer = asked.market.stats(gpu_type.as_deref(), region.as_deref()).await;
+    if let Ok(Answer { value: value @ None, .. }) = &mut answer
+        && gpu_type.is_none()
+        && region.is_none()
+    {
         // An empty market has figures too.
-        answer.value = Some(Arc::new(MarketStats {
+        *value = Some(Arc::new(MarketStats {
             total_gpus: 0,
             available_gpus: 0,
             busy_gpus: 0,
@@ -135,16 +230,11 @@ pub(crate) async fn stats(
             last_updated: 0,
         }));
     }
-    Ok(told(&app, &answer, || "nothing of that type was ever offered in that region".to_owned()))
+    asked.told(answer, || "nothing of that type was ever offered in that region".to_owned())
 }
 
-/// `GET /market/search?…`
-pub(crate) async fn search(
-    Extension(app): Extension<Arc<App>>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let query = Query::parse(query.as_deref(), &SEARCH)?;
+async fn search(asked: Asked) -> Result<Response, Problem> {
+    let query = asked.query(&SEARCH)?;
     let search = Search {
         gpu_type: query.text("gpu_type"),
         region: query.text("region"),
@@ -163,8 +253,7 @@ pub(crate) async fn search(
         limit: query.number("limit")?.unwrap_or(Search::LIMIT),
     };
     search.check().map_err(in_address)?;
-    let answer = reading(&app, &headers)?.search(&search).await.map_err(in_read)?;
-    Ok(told(&app, &answer, || "nothing".to_owned()))
+    asked.told(asked.market.search(&search).await, || "nothing".to_owned())
 }
 
 const SEARCH: [&str; 11] = [
@@ -184,67 +273,50 @@ const SEARCH: [&str; 11] = [
 /// The states of a GPU, as they are spelled.
 pub(crate) const GPU_STATES: &str = "available, busy, offline or maintenance";
 
+/// What a reader of an order book gets, for the description.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum BookOrDelta {
+    Book(Book<OrderBook>),
+    Delta(Book<BookDelta>),
+}
+
 /// An order book with its version, so that a reader can ask for what has changed since.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Book<T> {
     #[serde(flatten)]
     book: T,
+    #[schemars(with = "u64")]
     version: Version,
     /// The version to which `changes` are to be applied; only in a delta.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<u64>")]
     since: Option<Version>,
 }
 
-/// `GET /market/order-book/{gpu_type}?region=`, with `depth=` only the cheapest levels, with `since=` what has changed
-/// since that version if this node remembers it, else the whole.
-pub(crate) async fn order_book(
-    Extension(app): Extension<Arc<App>>,
-    path: OnePath,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let query = Query::parse(query.as_deref(), &["region", "depth", "since"])?;
-    let market = market(named(path)?, &query)?;
+async fn order_book(mut asked: Asked) -> Result<Response, Problem> {
+    let query = asked.query(&["region", "depth", "since"])?;
+    let market = market(asked.in_path()?, &query)?;
     let since = query.number("since")?.map(Version);
     let depth: Option<usize> = query.number("depth")?;
     if let (Some(_), Some(_)) = (since, depth) {
         return Err(Problem::bad("depth", "deltas are of the whole book: ask for depth or since, not both"));
     }
-    let answer = reading(&app, &headers)?.order_book(&market).await.map_err(in_read)?;
-    let Some(book) = &answer.value else {
-        return Ok(told(&app, &answer, || never_offered(&market)));
+    let answer = asked.market.order_book(&market).await;
+    let (book, version) = match &answer {
+        Ok(Answer { value: Some(book), version, .. }) => (book.clone(), *version),
+        _ => return asked.told(answer, || never_offered(&market)),
     };
-    let version = answer.version;
-    let delta = app.books().since(&market, since, (version, book));
-    let body = match (delta, depth) {
+    let body = match (asked.app.books().since(&market, since, (version, &book)), depth) {
         (Some(delta), _) => Json(Priced::new(Book { book: delta, version, since })).into_response(),
         (None, depth) => {
-            let mut book = OrderBook::clone(book);
+            let mut book = OrderBook::clone(&book);
             book.levels.truncate(depth.unwrap_or(usize::MAX));
             Json(Priced::new(Book { book, version, since: None })).into_response()
         }
     };
-    Ok(with_freshness(&app, body, &answer))
-}
-
-/// The marketplace, read as the request asks.
-fn reading(app: &App, headers: &HeaderMap) -> Result<Marketplace, Problem> {
-    let freshness = request::freshness(headers)?;
-    Ok(app.market().reading(ReadOptions { freshness, ..ReadOptions::default() }))
-}
-
-/// An answer with its currency and what is known about its freshness; 404 if there is none.
-fn told<V: Serialize>(app: &App, answer: &Answer<V>, absent: impl FnOnce() -> String) -> Response {
-    let body = match &answer.value {
-        Some(value) => Json(Priced::new(&**value)).into_response(),
-        None => Problem::new(StatusCode::NOT_FOUND, absent()).into_response(),
-    };
-    with_freshness(app, body, answer)
-}
-
-fn with_freshness<V>(app: &App, mut response: Response, answer: &Answer<V>) -> Response {
-    response.headers_mut().extend(freshness(answer, app.cache().clock().wall()));
-    response
+    Ok(asked.with_freshness(body, &answer.map_err(in_read)?))
 }
 
 /// A word of an enum, as its JSON spells it.

@@ -7,30 +7,98 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{OriginalUri, RawQuery};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use cache_api::market::{BookingBody, CURRENCY, Changed, GpuBody, PriceBody, StatusBody};
 use cache_events::WriteToken;
 use cache_marketplace::ledger::{check_id, check_name};
 use cache_marketplace::{
-    BookOutcome, BookingInfo, BookingRequest, CancelOutcome, GpuRegistration, Hardware, Made, MarketError,
-    MicroUsd, ProviderState,
+    BookOutcome, BookingInfo, BookingRequest, CancelOutcome, GpuInfo, GpuPrice, GpuRegistration, Hardware,
+    Made, MarketError, MicroUsd, ProviderState, ProviderStatus,
 };
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::App;
 use super::entries::received;
 use super::market::{OnePath, failed, gpu_state, in_address, market, named, no_booking, word};
 use super::problem::Problem;
 use super::query::Query;
+use super::route::{Access, Route};
+use crate::config::TokenScope;
 
 type Body = Result<Bytes, BytesRejection>;
 
+/// The changes of the market.
+pub(crate) fn routes() -> Vec<Route> {
+    let write = Access::Needs(TokenScope::Write);
+    let gpu_id = "`<provider>/<model>/<n>`; its slashes may be escaped or not.";
+    vec![
+        Route::put("/market/gpus/{*gpu_id}", write, "Offers a GPU, or changes it.", put_gpu)
+            .at("gpu_id", gpu_id)
+            .takes::<GpuBody>("The GPU. What was read may be sent back.")
+            .answer::<Changed<GpuInfo>>(200, "The GPU as it is now."),
+        // Taken by the route above: an id may hold slashes.
+        Route::within_another(
+            Method::PUT,
+            "/market/gpus/{*gpu_id}/status",
+            write,
+            "Changes the state of a GPU.",
+        )
+        .at("gpu_id", gpu_id)
+        .takes::<StatusBody>("The state.")
+        .answer::<Changed<GpuInfo>>(200, "The GPU as it is now."),
+        Route::put(
+            "/market/pricing/{gpu_type}",
+            write,
+            "Changes what a type costs in a region.",
+            put_pricing,
+        )
+        .at("gpu_type", "The model.")
+        .query_needed::<String>("region", "The region.")
+        .takes::<PriceBody>("The price.")
+        .answer::<Changed<GpuPrice>>(200, "The price as it is now."),
+        Route::put(
+            "/market/providers/{provider_id}/status",
+            write,
+            "Changes the state of a provider, and with it that of its GPUs.",
+            put_provider_status,
+        )
+        .at("provider_id", "Its name.")
+        .takes::<StatusBody>("The state.")
+        .answer::<Changed<ProviderStatus>>(200, "The provider as it is now."),
+        Route::post(
+            "/market/bookings",
+            write,
+            "Books a GPU. Asking twice with the same body is asking once.",
+            book,
+        )
+        .takes::<BookingBody>("Who wants which GPU, from when until when.")
+        .answer::<Changed<BookingInfo>>(201, "The booking.")
+        .answer::<Changed<BookingInfo>>(200, "The booking that was made before.")
+        .answers_header("location", "Where the new booking is.")
+        .problem(
+            409,
+            "The GPU is rented in that time, is not for rent, or the id is that of another booking.",
+        ),
+        Route::delete("/market/bookings/{booking_id}", write, "Cancels a booking.", cancel)
+            .at("booking_id", "As whoever booked chose it.")
+            .answer::<Changed<BookingInfo>>(200, "The booking as it is now.")
+            .problem(409, "It was cancelled before, or is over."),
+    ]
+    .into_iter()
+    .map(|route| {
+        let later = "Changed; the caches of other nodes are not told yet, but will be.";
+        route.writes().problem(404, "There is nothing of that name.").answer::<Value>(202, later)
+    })
+    .collect()
+}
+
 /// `PUT /market/gpus/{gpu_id}` and `PUT /market/gpus/{gpu_id}/status`. An id may hold slashes, escaped or not; a last part
 /// `/status` that is not escaped is not of the id.
-pub(crate) async fn put_gpu(
+async fn put_gpu(
     Extension(app): Extension<Arc<App>>,
     OriginalUri(uri): OriginalUri,
     RawQuery(query): RawQuery,
@@ -75,7 +143,7 @@ pub(crate) async fn put_gpu(
 }
 
 /// `PUT /market/pricing/{gpu_type}?region=`
-pub(crate) async fn put_pricing(
+async fn put_pricing(
     Extension(app): Extension<Arc<App>>,
     path: OnePath,
     RawQuery(query): RawQuery,
@@ -91,7 +159,7 @@ pub(crate) async fn put_pricing(
 }
 
 /// `PUT /market/providers/{provider_id}/status`
-pub(crate) async fn put_provider_status(
+async fn put_provider_status(
     Extension(app): Extension<Arc<App>>,
     path: OnePath,
     RawQuery(query): RawQuery,
@@ -109,7 +177,7 @@ pub(crate) async fn put_provider_status(
 }
 
 /// `POST /market/bookings`
-pub(crate) async fn book(
+async fn book(
     Extension(app): Extension<Arc<App>>,
     RawQuery(query): RawQuery,
     body: Body,
@@ -145,7 +213,7 @@ pub(crate) async fn book(
 }
 
 /// `DELETE /market/bookings/{booking_id}`
-pub(crate) async fn cancel(
+async fn cancel(
     Extension(app): Extension<Arc<App>>,
     path: OnePath,
     RawQuery(query): RawQuery,

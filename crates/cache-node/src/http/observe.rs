@@ -6,21 +6,50 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use cache_api::{ClusterHealth, Health, MasterHealth, Status, TopologyHealth};
+use cache_api::{ClusterHealth, Health, Liveness, MasterHealth, Status, TopologyHealth};
 
 use super::App;
+use super::route::{Access, Route};
 
 /// How long health waits for Redis: a probe of health must not hang where Redis hangs.
 pub(super) const PROBE_MAX: Duration = Duration::from_millis(400);
 
+/// How the node is.
+pub(crate) fn routes() -> Vec<Route> {
+    let unhealthy = "It must not be asked.";
+    vec![
+        Route::get("/health", Access::Public, "How the node is, with its statistics.", health)
+            .answer::<Health>(200, "It is healthy or degraded.")
+            .answer::<Health>(503, "It is unhealthy: it must not be asked."),
+        Route::get("/health/live", Access::Public, "Whether the process answers at all.", live)
+            .answer::<Liveness>(200, "It does."),
+        Route::get("/health/ready", Access::Public, "Whether requests should come here.", ready)
+            .answer::<Health>(200, "They should.")
+            .answer::<Health>(503, unhealthy),
+    ]
+}
+
 /// `GET /health`
-pub(crate) async fn health(Extension(app): Extension<Arc<App>>) -> (StatusCode, Json<Health>) {
-    let health = app.health(true).await;
+async fn health(Extension(app): Extension<Arc<App>>) -> (StatusCode, Json<Health>) {
+    by_verdict(app.health(true).await)
+}
+
+/// `GET /health/ready`: the same without the statistics.
+async fn ready(Extension(app): Extension<Arc<App>>) -> (StatusCode, Json<Health>) {
+    by_verdict(app.health(false).await)
+}
+
+fn by_verdict(health: Health) -> (StatusCode, Json<Health>) {
     let status = match health.status {
         Status::Healthy | Status::Degraded => StatusCode::OK,
         Status::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, Json(health))
+}
+
+/// `GET /health/live`: whoever restarts a node that does not answer asks here, whatever the node's state.
+async fn live() -> Json<Liveness> {
+    Json(Liveness { status: "alive".to_owned() })
 }
 
 impl App {

@@ -1,9 +1,9 @@
 //! What goes wrong, as an answer.
 
-use axum::Json;
+use axum::body::Bytes;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use cache_api::{BodyError, ErrorBody};
+use cache_api::{BodyError, ErrorBody, PROBLEM_JSON};
 use cache_l2::{SealError, StoreError};
 use cache_tiered::{ReadError, WriteError};
 
@@ -11,21 +11,28 @@ use cache_tiered::{ReadError, WriteError};
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
-    body: ErrorBody,
+    detail: String,
+    field: Option<String>,
+    cure: Option<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
-    pub(crate) fn new(status: StatusCode, error: impl Into<String>) -> Self {
-        Self { status, body: ErrorBody::new(error), headers: Vec::new() }
+    pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), field: None, cure: None, headers: Vec::new() }
     }
 
-    pub(crate) fn bad(field: &str, error: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, error).field(field)
+    #[cfg(test)]
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(crate) fn bad(field: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail).field(field)
     }
 
     pub(crate) fn field(mut self, field: impl Into<String>) -> Self {
-        self.body = self.body.field(field);
+        self.field = Some(field.into());
         self
     }
 
@@ -35,7 +42,7 @@ impl Problem {
     }
 
     pub(crate) fn cure(mut self, cure: impl Into<String>) -> Self {
-        self.body = self.body.cure(cure);
+        self.cure = Some(cure.into());
         self
     }
 
@@ -51,7 +58,13 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(self.body)).into_response();
+        let title = self.status.canonical_reason().unwrap_or("Problem");
+        let body = ErrorBody::new(self.status.as_u16(), title, self.detail);
+        let body = ErrorBody { field: self.field, cure: self.cure, ..body };
+        // Text alone can always be written.
+        let body = Bytes::from(serde_json::to_vec(&body).unwrap_or_default());
+        let mut response = (self.status, body).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         response.headers_mut().extend(self.headers);
         response
     }

@@ -7,7 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use cache_node::config::NodeConfig;
+use cache_node::node::Node;
+use cache_tiered::TieredCache;
 use serde_json::Value;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 use ureq::Agent;
 
 /// Long enough for anything on a busy machine; a test that waits so long fails.
@@ -37,8 +42,9 @@ impl Answer {
         self.body["field"].as_str().unwrap_or_default()
     }
 
+    /// What the problem says is wrong.
     pub(crate) fn error(&self) -> String {
-        self.body["error"].as_str().unwrap_or_default().to_owned()
+        self.body["detail"].as_str().unwrap_or_default().to_owned()
     }
 }
 
@@ -72,6 +78,17 @@ impl Client {
         headers: &[(&str, &str)],
         body: Option<&[u8]>,
     ) -> Result<Answer, ureq::Error> {
+        self.run(method, path, headers, body, |text| serde_json::from_str(text).expect(text))
+    }
+
+    fn run(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+        read: impl Fn(&str) -> Value,
+    ) -> Result<Answer, ureq::Error> {
         let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -83,9 +100,18 @@ impl Client {
             Some(body) => self.agent.run(request.body(body).expect("a request"))?,
             None => self.agent.run(request.body(()).expect("a request"))?,
         };
-        let text = response.body_mut().read_to_string()?;
-        let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect(&text) };
+        let is_stream =
+            response.headers().get("content-type").is_some_and(|kind| kind == "text/event-stream");
+        // A stream has no end.
+        let text = if is_stream { String::new() } else { response.body_mut().read_to_string()? };
+        let body = if text.is_empty() { Value::Null } else { read(&text) };
         Ok(Answer { status: response.status().as_u16(), headers: response.headers().clone(), body })
+    }
+
+    /// Asks a route that may answer anything but JSON.
+    pub(crate) fn ask_text(&self, method: &str, path: &str, body: Option<&[u8]>) -> Answer {
+        self.run(method, path, &[], body, |text| serde_json::from_str(text).unwrap_or(Value::Null))
+            .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
     pub(crate) fn ask(
@@ -202,6 +228,40 @@ impl Sse {
         let event = self.next().expect("the stream goes on");
         assert_eq!(event.event, "change", "{event:?}");
         event
+    }
+}
+
+/// A node in this process, over an embedded server. Ends with this value.
+pub(crate) struct InProcess {
+    pub(crate) runtime: Runtime,
+    pub(crate) cache: TieredCache,
+    pub(crate) client: Client,
+    shutdown: CancellationToken,
+    served: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
+}
+
+impl InProcess {
+    pub(crate) fn start(config: NodeConfig) -> Self {
+        let runtime = Runtime::new().expect("a runtime");
+        let shutdown = CancellationToken::new();
+        let node = runtime.block_on(Node::start(config)).expect("it starts");
+        let base = format!("http://{}", node.address().expect("an address"));
+        let cache = node.cache().clone();
+        let served = Some(runtime.spawn(node.serve(shutdown.clone())));
+        let client = Client::new(&base);
+        client.until_status("healthy");
+        Self { runtime, cache, shutdown, served, client }
+    }
+}
+
+impl Drop for InProcess {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        let served = self.served.take().expect("once");
+        let ended = self.runtime.block_on(served);
+        if !std::thread::panicking() {
+            ended.expect("no panic").expect("no error");
+        }
     }
 }
 

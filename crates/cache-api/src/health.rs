@@ -44,6 +44,9 @@ pub struct Health {
     /// The statistics; left out where only the verdict was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_stats: Option<Stats>,
+    /// Lines of the audit and access logs that could not be written.
+    #[serde(default)]
+    pub log_lines_lost: u64,
     /// What is wrong; null when healthy.
     pub error: Option<String>,
 }

@@ -8,6 +8,7 @@ mod checked;
 mod database;
 mod errors;
 mod file;
+mod http;
 mod live;
 mod namespaces;
 mod nearest;
@@ -18,8 +19,9 @@ mod settings;
 mod shown;
 
 pub use auth::{AuthConfig, Token, TokenScope};
-pub use checked::{Backing, DatabaseConfig, HttpConfig, Identity, NodeConfig, Reading, load, read};
+pub use checked::{Backing, DatabaseConfig, Identity, NodeConfig, Reading, load, read};
 pub use errors::{ConfigError, ConfigErrors};
+pub use http::{HttpConfig, HttpLimits, LogTarget, RequestLogs, TlsFiles};
 pub use live::{Live, LiveConfig};
 pub use namespaces::CacheTypePlan;
 pub use raw::{Origin, Sources};

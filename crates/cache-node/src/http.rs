@@ -11,8 +11,12 @@ mod doctor;
 mod entries;
 mod events;
 mod figures;
+mod gate;
 mod guard;
 mod history;
+mod limits;
+mod line_log;
+mod logs;
 mod market;
 mod market_changes;
 mod observe;
@@ -21,12 +25,17 @@ mod problem;
 mod query;
 mod request;
 mod route;
+mod server;
+mod tls;
 
 use std::sync::Arc;
 
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware;
 use axum::{Extension, Router};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 pub use app::App;
 pub(crate) use observe::rfc3339;
@@ -35,8 +44,11 @@ pub(crate) use figures::ratio;
 pub(crate) use problem::Problem;
 pub(crate) use route::{Access, Route};
 
+pub(crate) use tls::Tls;
+
 use guard::Guard;
 use openapi::Description;
+use server::Bounds;
 
 use crate::metrics;
 
@@ -76,6 +88,50 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(app.clone(), metrics::requests::timed))
         .layer(Extension(description))
         .layer(Extension(app))
+}
+
+/// Answers requests until `shutdown` is cancelled. Then the node says that it is not ready, goes on for the delay that the
+/// configuration wants, finishes the requests under way, ends its streams, and writes down what is left to be.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    app: Arc<App>,
+    tls: Option<Arc<Tls>>,
+    shutdown: CancellationToken,
+) {
+    let config = &app.config().http;
+    let bounds = Bounds {
+        connections_max: config.connections_max,
+        head_timeout: config.header_timeout,
+        drain_limit: config.drain_limit,
+    };
+    let draining = async {
+        shutdown.cancelled().await;
+        app.stopping();
+        tokio::time::sleep(config.drain_delay).await;
+        app.closing().cancel();
+    };
+    let serving = server::serve(listener, router(app.clone()), tls, bounds, app.closing().clone());
+    tokio::join!(draining, serving);
+    app.logs().close().await;
+}
+
+/// Takes over, each time the configuration is read, what files hold that it names: certificates, logs.
+pub(crate) async fn renew(app: Arc<App>, tls: Option<Arc<Tls>>, shutdown: CancellationToken) {
+    let mut readings = app.config().live.subscribe();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = readings.changed() => if changed.is_err() { return },
+        }
+        if let (Some(tls), Some(files)) = (&tls, &app.config().http.tls)
+            && let Err(error) = tls.renew(files)
+        {
+            error!("the certificates stay as they were: {error:#}");
+        }
+        if let Err(error) = app.renew_logs().await {
+            error!("the logs of requests stay as they were: {error:#}");
+        }
+    }
 }
 
 async fn no_route(uri: Uri) -> Problem {

@@ -1,6 +1,5 @@
 //! A node from start to stop.
 
-use std::future::IntoFuture;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ use tracing::{info, warn};
 use crate::assembly::{self, Shared};
 use crate::config::NodeConfig;
 use crate::events::Events;
-use crate::http::{self, App};
+use crate::http::{self, App, Tls};
 use crate::memory;
 use crate::recent;
 use crate::record::Record;
@@ -30,14 +29,13 @@ use crate::telemetry;
 /// How often, and how far apart, a master that does not answer is asked at the start whether it is guarded.
 const ASKED_MAX: u32 = 10;
 const ASKED_EVERY: Duration = Duration::from_millis(300);
-/// How long requests under way may still take once the node stops.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// A node that listens but does not answer yet.
 pub struct Node {
     app: Arc<App>,
     record: Record,
     listener: TcpListener,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Node {
@@ -95,6 +93,7 @@ impl Node {
         let listener = TcpListener::bind(listen.as_str()).await.with_context(|| {
             format!("cannot listen on {listen}: is it in use, or not an address of this machine? Choose another with --listen")
         })?;
+        let tls = config.http.tls.as_ref().map(|files| Tls::read(files).map(Arc::new)).transpose()?;
         if let (true, Some(redis)) = (config.require_min_replicas, &shared.redis) {
             refuse_unguarded(redis).await?;
         }
@@ -102,7 +101,7 @@ impl Node {
         let events = Arc::new(Events::new(id, shared.clock.clone(), streams_max));
         let cache = assembly::start(&config, &shared, record.ledger(), &events, beside)?;
         let market = Marketplace::new(cache, record.ledger())?;
-        Ok(Self { app: Arc::new(App::new(market, shared, config, events)), record, listener })
+        Ok(Self { app: Arc::new(App::new(market, shared, config, events)?), record, listener, tls })
     }
 
     /// Where it listens.
@@ -126,12 +125,12 @@ impl Node {
     /// Answers requests until `shutdown` is cancelled, then finishes those under way and stops the cache.
     ///
     /// # Errors
-    /// The listener failed.
+    /// None yet.
     pub async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { app, record, listener } = self;
+        let Self { app, record, listener, tls } = self;
         let record = Arc::new(record);
-        // A listener that fails stops this node, not whatever else the caller's token stands for.
-        let shutdown = shutdown.child_token();
+        // The tasks go on until the last request is answered.
+        let (told, shutdown) = (shutdown, CancellationToken::new());
         let tasks = TaskTracker::new();
         if app.config().health_checks {
             tasks.spawn(watch_health(app.clone(), shutdown.clone()));
@@ -143,32 +142,15 @@ impl Node {
         });
         tasks.spawn(memory::watch(app.cache().clone(), app.config().live.clone(), shutdown.clone()));
         tasks.spawn(telemetry::watch(app.clone(), shutdown.clone()));
-        let stopping = {
-            let (app, shutdown) = (app.clone(), shutdown.clone());
-            async move {
-                shutdown.cancelled().await;
-                app.stopping();
-            }
-        };
-        let server = axum::serve(listener, http::router(app.clone())).with_graceful_shutdown(stopping);
-        let too_long = async {
-            shutdown.cancelled().await;
-            tokio::time::sleep(GRACE).await;
-        };
-        let served = tokio::select! {
-            served = server.into_future() => served.context("the HTTP listener failed"),
-            () = too_long => {
-                warn!("requests were still open after {GRACE:?}; they are cut off");
-                Ok(())
-            }
-        };
+        tasks.spawn(http::renew(app.clone(), tls.clone(), shutdown.clone()));
+        http::serve(listener, app.clone(), tls, told).await;
         shutdown.cancel();
         tasks.close();
         tasks.wait().await;
         app.cache().stop().await;
         record.close().await;
         info!("stopped");
-        served
+        Ok(())
     }
 }
 
@@ -208,6 +190,7 @@ async fn refuse_unguarded(redis: &RedisStore) -> anyhow::Result<()> {
 pub async fn run(config: NodeConfig, reloader: Reloader, shutdown: CancellationToken) -> anyhow::Result<()> {
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
     let (id, backing) = (config.identity.id.clone(), config.backing.to_string());
+    let scheme = if config.http.tls.is_some() { "https" } else { "http" };
     let node = Node::start(config).await?;
     let address = node.address()?;
     // Before anybody can know that the node is there: an unheard SIGHUP would end it.
@@ -215,7 +198,7 @@ pub async fn run(config: NodeConfig, reloader: Reloader, shutdown: CancellationT
     let reloading = reloader.on_hangup(node.cache().clone(), stopped.clone())?;
     info!(node = %id, %address, transport = backing, "serving");
     // Whoever starts the node may have closed its end.
-    let _ = writeln!(std::io::stdout(), "listening on http://{address}");
+    let _ = writeln!(std::io::stdout(), "listening on {scheme}://{address}");
     let serving = async {
         let served = node.serve(shutdown).await;
         stopped.cancel();

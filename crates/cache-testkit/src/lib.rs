@@ -11,6 +11,7 @@
 //! - [`FaultyTransport`], [`FaultyStore`]: decorators that lose, repeat, reorder, hold back and refuse.
 
 mod browser;
+mod certificates;
 mod event;
 mod fault_proxy;
 mod faulty_store;
@@ -27,6 +28,7 @@ mod resp;
 mod wait;
 
 pub use browser::Browser;
+pub use certificates::certificates;
 pub use event::event;
 pub use fault_proxy::{Fault, FaultProxy};
 pub use faulty_store::FaultyStore;

@@ -9,9 +9,9 @@ use cache_policy::PolicyKind;
 use cache_redis::{RedisConfig, Topology};
 use tracing_subscriber::EnvFilter;
 
-use super::auth::AuthConfig;
 use super::check::Check;
 use super::errors::ConfigErrors;
+use super::http::HttpConfig;
 use super::live::{Live, LiveConfig};
 use super::namespaces::{self, CacheTypePlan, Common};
 use super::parse::{duration, label, seconds, share, whole};
@@ -116,22 +116,6 @@ pub struct DatabaseConfig {
     pub private: bool,
 }
 
-/// How a node is reached.
-#[derive(Debug, Clone)]
-pub struct HttpConfig {
-    /// Host and port to listen on.
-    pub listen: String,
-    /// How many may follow the stream of events at the same time; the next one is refused with 503.
-    pub event_streams_max: usize,
-}
-
-impl HttpConfig {
-    /// Whether only this machine can reach it.
-    pub fn is_loopback(&self) -> bool {
-        is_loopback(&self.listen)
-    }
-}
-
 /// Reads and checks a configuration.
 ///
 /// # Errors
@@ -196,7 +180,7 @@ fn assemble(check: &mut Check<'_>, raw: &Raw) -> NodeConfig {
         identity,
         backing,
         database,
-        http: http(check, &live.auth, &mut warnings),
+        http: super::http::http(check, profile, &live.auth, &mut warnings),
         eviction: check.get("cache.eviction_policy", PolicyKind::default(), |text| {
             text.parse().map_err(|error: cache_policy::UnknownPolicy| error.to_string())
         }),
@@ -275,40 +259,13 @@ fn live(
                 .map_err(|error| format!("must be a filter such as info,cache_bus=debug ({error})"))
         }),
         auth: super::auth::auth(check, warnings),
+        http: super::http::limits(check),
         body_bytes_max: check.get("cache.body_bytes_max", 1, whole(1, 1 << 30)) as usize,
         memory_limit: check.read("cache.memory_limit_bytes", whole(1 << 20, 1 << 50)),
         memory_check_every: check.get("cache.memory_check_interval", MINUTE, often),
         health_check_every,
         ttls: settings.map(|settings| (settings.namespace.clone(), settings.ttl)).collect(),
     }
-}
-
-fn http(check: &mut Check<'_>, auth: &AuthConfig, warnings: &mut Vec<String>) -> HttpConfig {
-    let listen = check.get("listen", String::new(), listen);
-    if auth.tokens.is_empty() && !is_loopback(&listen) {
-        let warning =
-            format!("listening on {listen} without a token: set CACHE_AUTH_TOKEN, anybody may write here");
-        warnings.push(warning);
-    }
-    HttpConfig {
-        listen,
-        event_streams_max: check.get("http.event_streams_max", 1, whole(1, 100_000)) as usize,
-    }
-}
-
-fn listen(text: &str) -> Result<String, String> {
-    let right = text.rsplit_once(':').filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    match right {
-        Some((host, _)) if !host.contains(':') || (host.starts_with('[') && host.ends_with(']')) => {
-            Ok(text.to_owned())
-        }
-        _ => Err("must be host:port, such as 127.0.0.1:8080 or [::1]:8080".to_owned()),
-    }
-}
-
-fn is_loopback(listen: &str) -> bool {
-    let host = listen.rsplit_once(':').map_or(listen, |(host, _)| host).trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Nobody typed it: for what a program sets by itself.

@@ -8,6 +8,7 @@ use cache_events::Namespace;
 use tokio::sync::watch;
 
 use super::auth::AuthConfig;
+use super::http::HttpLimits;
 
 /// What can change while a node runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +17,8 @@ pub struct Live {
     pub log_filter: String,
     /// Who may do what.
     pub auth: AuthConfig,
+    /// What is taken from whom.
+    pub http: HttpLimits,
     /// Longest body of a request, in bytes; longer ones are refused with 413.
     pub body_bytes_max: usize,
     /// Bytes of memory that the process may use; `None` = what its control group allows.

@@ -143,6 +143,25 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("cache.audit_rate", Some("0.01")),
     // Which log lines are written, as `tracing` filters say it.
     named("log.filter", "RUST_LOG", Some("info")).live(),
+    // How requests come in, and how many.
+    plain("http.tls_cert_file", None),
+    plain("http.tls_key_file", None),
+    plain("http.client_ca_file", None),
+    plain("http.connections_max", Some("4096")),
+    plain("http.header_timeout", Some("30s")),
+    plain("http.request_timeout", Some("30s")).live(),
+    plain("http.requests_max", Some("1024")).live(),
+    // Of each client; 0: any number.
+    plain("http.requests_per_second", Some("0")).live(),
+    plain("http.admin_requests_per_minute", Some("600")).live(),
+    plain("http.allow", None).list().live(),
+    plain("http.trusted_proxies", None).list().live(),
+    plain("http.drain_delay", Some("0s")),
+    plain("http.drain_limit", Some("5s")),
+    // What is written down about requests: off, stderr or a file.
+    plain("audit.log", Some("stderr")).live(),
+    plain("audit.writes", Some("false")).live(),
+    plain("audit.access_log", Some("off")).live(),
     // Who may ask for what.
     tables("auth.tokens", &[field("name"), secret_field("token"), field("token_file"), field("scopes")])
         .live(),

@@ -29,23 +29,22 @@ impl Tokens {
         Self(tokens.iter().map(known).collect())
     }
 
-    /// The name of the token that the request shows; `None` where tokens are not asked for.
-    ///
-    /// # Errors
-    /// 401 without a known token, 403 with one that lacks the scope.
-    pub(crate) fn admit(&self, access: Access, headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    /// The name of the token that the request shows, where tokens are asked for and it is known; and whether it may pass: 401
+    /// without a known token, 403 with one that lacks the scope.
+    pub(crate) fn admit(&self, access: Access, headers: &HeaderMap) -> (Option<&str>, Result<(), Problem>) {
         if self.0.is_empty() || access == Access::Public {
-            return Ok(None);
+            return (None, Ok(()));
         }
         let shown = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer);
         let Some(known) = shown.and_then(|shown| self.find(shown)) else {
             let why = if shown.is_some() { "the bearer token is wrong" } else { "a bearer token is needed" };
-            return Err(Problem::new(StatusCode::UNAUTHORIZED, why)
+            let refused = Problem::new(StatusCode::UNAUTHORIZED, why)
                 .field("authorization")
                 .cure("send `Authorization: Bearer <token>` with a token that the node was given")
-                .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+                .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            return (None, Err(refused));
         };
-        match access {
+        let admitted = match access {
             Access::Needs(scope) if !known.has(scope) => {
                 let why = format!("the token {:?} lacks the scope `{scope}`", known.name);
                 Err(Problem::new(StatusCode::FORBIDDEN, why)
@@ -53,8 +52,9 @@ impl Tokens {
                     .cure(format!("use a token with the scope `{scope}` or `admin`"))
                     .header(header::WWW_AUTHENTICATE, insufficient(scope)))
             }
-            _ => Ok(Some(&known.name)),
-        }
+            _ => Ok(()),
+        };
+        (Some(&known.name), admitted)
     }
 
     /// Looks at every token, and at all bytes of digests that have one length: the time that it takes tells neither which
@@ -120,8 +120,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, HeaderValue::try_from(shown).unwrap());
         let tokens = tokens();
-        let admitted = tokens.admit(access, &headers);
-        admitted.map(|name| name.map(str::to_owned)).map_err(|problem| problem.status().as_u16())
+        let (name, admitted) = tokens.admit(access, &headers);
+        admitted.map(|()| name.map(str::to_owned)).map_err(|problem| problem.status().as_u16())
     }
 
     #[test]

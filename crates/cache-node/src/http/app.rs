@@ -8,8 +8,10 @@ use cache_events::Namespace;
 use cache_marketplace::{Marketplace, RecentBooks};
 use cache_tiered::{JsonCache, TieredCache};
 use parking_lot::RwLock;
+use tokio_util::sync::CancellationToken;
 
-use super::access::Tokens;
+use super::gate::Gate;
+use super::logs::Logs;
 use super::problem::Problem;
 use crate::assembly::Shared;
 use crate::config::{CacheTypePlan, Live, NodeConfig};
@@ -25,8 +27,10 @@ pub struct App {
     shared: Shared,
     config: NodeConfig,
     events: Arc<Events>,
-    /// Made of the live configuration beside them.
-    tokens: RwLock<(Arc<Live>, Arc<Tokens>)>,
+    gate: RwLock<Arc<Gate>>,
+    logs: RwLock<Arc<Logs>>,
+    /// No request is taken any more, and streams end.
+    closing: CancellationToken,
     stopping: AtomicBool,
     recent: Recent,
     requests: Requests,
@@ -36,23 +40,34 @@ pub struct App {
 
 impl App {
     /// The interface to a marketplace and the cache under it.
-    pub fn new(market: Marketplace, shared: Shared, config: NodeConfig, events: Arc<Events>) -> Self {
+    ///
+    /// # Errors
+    /// A log of requests cannot be opened.
+    pub fn new(
+        market: Marketplace,
+        shared: Shared,
+        config: NodeConfig,
+        events: Arc<Events>,
+    ) -> anyhow::Result<Self> {
         let live = config.live.current();
-        let tokens = RwLock::new((live.clone(), Arc::new(Tokens::new(&live.auth.tokens))));
+        let logs = RwLock::new(Arc::new(Logs::open(&live.http.logs)?));
+        let gate = RwLock::new(Arc::new(Gate::new(live)));
         let started_ms = market.cache().clock().wall();
-        Self {
+        Ok(Self {
             market,
             books: RecentBooks::default(),
             shared,
             config,
             events,
-            tokens,
+            gate,
+            logs,
+            closing: CancellationToken::new(),
             stopping: AtomicBool::new(false),
             recent: Recent::default(),
             requests: Requests::default(),
             started_ms,
             telemetry: Telemetry::new(AlertSettings::default()),
-        }
+        })
     }
 
     /// What the node has applied of late.
@@ -61,17 +76,43 @@ impl App {
     }
 
     /// Who may ask for what, now.
-    pub(crate) fn tokens(&self) -> Arc<Tokens> {
+    pub(crate) fn gate(&self) -> Arc<Gate> {
         let live = self.live();
         {
-            let (made_of, tokens) = &*self.tokens.read();
-            if Arc::ptr_eq(made_of, &live) {
-                return tokens.clone();
+            let gate = self.gate.read();
+            if gate.is_of(&live) {
+                return gate.clone();
             }
         }
-        let tokens = Arc::new(Tokens::new(&live.auth.tokens));
-        *self.tokens.write() = (live, tokens.clone());
-        tokens
+        let gate = Arc::new(Gate::new(live));
+        *self.gate.write() = gate.clone();
+        gate
+    }
+
+    /// The logs of requests, now.
+    pub(crate) fn logs(&self) -> Arc<Logs> {
+        self.logs.read().clone()
+    }
+
+    /// Opens the logs of requests as the configuration wants them now. Where they cannot be opened, all stays as it was.
+    ///
+    /// # Errors
+    /// A file cannot be opened.
+    pub(crate) async fn renew_logs(&self) -> anyhow::Result<()> {
+        let live = self.live();
+        let wanted = &live.http.logs;
+        if self.logs().are_of(wanted) {
+            return Ok(());
+        }
+        let opened = Arc::new(Logs::open(wanted)?);
+        let before = std::mem::replace(&mut *self.logs.write(), opened);
+        before.close().await;
+        Ok(())
+    }
+
+    /// Cancelled when no request is taken any more: a stream that would go on for ever ends then.
+    pub(crate) fn closing(&self) -> &CancellationToken {
+        &self.closing
     }
 
     /// The cache.

@@ -14,6 +14,7 @@ use cache_events::{Scope, Version};
 use cache_tiered::{Answer, Freshness, ReadOptions, WriteOptions, Written};
 use serde_json::Value;
 
+use super::logs::Touched;
 use super::problem::Problem;
 use super::route::{Access, Route};
 use super::{App, observe::rfc3339, request};
@@ -128,8 +129,11 @@ async fn remove(Extension(app): Extension<Arc<App>>, place: Place) -> Result<Res
     let namespace = app.cache_type(&cache_type)?.settings.namespace.clone();
     // For its checks of what a resource may be.
     request::key(&namespace, &resource, None)?;
-    let written = app.cache().invalidate(Scope::Resource { namespace, resource }, "DELETE over HTTP").await?;
-    Ok(acknowledged(written))
+    const WHY: &str = "DELETE over HTTP";
+    let scope = Scope::Resource { namespace, resource };
+    let told = vec![scope.to_string()];
+    let written = app.cache().invalidate(scope, WHY).await?;
+    Ok(touching(acknowledged(written), told, WHY.to_owned()))
 }
 
 /// The answer to a write.
@@ -141,6 +145,12 @@ pub(crate) fn acknowledged(written: Written) -> Response {
     if let Some(header) = header {
         response.headers_mut().insert(HeaderName::from_static(headers::CACHE_TOKEN), header);
     }
+    response
+}
+
+/// An answer with what the audit log says about it.
+pub(crate) fn touching(mut response: Response, scopes: Vec<String>, reason: String) -> Response {
+    response.extensions_mut().insert(Touched { scopes, reason: Some(reason) });
     response
 }
 

@@ -75,6 +75,7 @@ impl App {
             event_queue_size: cache.outbox as u64,
             last_event_age: cache.last_event_age.map(|age| age.as_secs_f64()),
             cache_stats: stats,
+            log_lines_lost: self.logs().failed(),
             error,
         }
     }

@@ -67,6 +67,11 @@ impl Client {
         Self::new(&self.base)
     }
 
+    /// Host and port.
+    pub(crate) fn address(&self) -> &str {
+        self.base.split_once("://").map_or(&self.base, |(_, address)| address)
+    }
+
     pub(crate) fn with_token(&self, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..self.clone() }
     }
@@ -242,6 +247,13 @@ pub(crate) struct InProcess {
 
 impl InProcess {
     pub(crate) fn start(config: NodeConfig) -> Self {
+        let node = Self::start_unasked(config);
+        node.client.until_status("healthy");
+        node
+    }
+
+    /// One that would not answer this client.
+    pub(crate) fn start_unasked(config: NodeConfig) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let shutdown = CancellationToken::new();
         let node = runtime.block_on(Node::start(config)).expect("it starts");
@@ -249,19 +261,28 @@ impl InProcess {
         let cache = node.cache().clone();
         let served = Some(runtime.spawn(node.serve(shutdown.clone())));
         let client = Client::new(&base);
-        client.until_status("healthy");
         Self { runtime, cache, shutdown, served, client }
+    }
+
+    /// Tells it to stop.
+    pub(crate) fn stop(&self) {
+        self.shutdown.cancel();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn until_ended(&mut self) {
+        let Some(served) = self.served.take() else { return };
+        let ended = self.runtime.block_on(async { tokio::time::timeout(LONG, served).await });
+        if !std::thread::panicking() {
+            ended.expect("in time").expect("no panic").expect("no error");
+        }
     }
 }
 
 impl Drop for InProcess {
     fn drop(&mut self) {
-        self.shutdown.cancel();
-        let served = self.served.take().expect("once");
-        let ended = self.runtime.block_on(served);
-        if !std::thread::panicking() {
-            ended.expect("no panic").expect("no error");
-        }
+        self.stop();
+        self.until_ended();
     }
 }
 

@@ -2,8 +2,6 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +9,8 @@ use cache_events::{Key, Namespace, NodeId, Partition, Position, Version};
 use cache_l2::{Append, LeaseAsk, LeaseToken, Store};
 use cache_redis::{RedisConfig, RedisStore, RedisTransport};
 use cache_testkit::RedisServer;
+#[allow(unused_imports, reason = "each test file uses a part")]
+pub(crate) use cache_testkit::certificates;
 
 /// Long enough that a busy machine is no reason to fail, and that no test waits for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -93,21 +93,4 @@ pub(crate) async fn eventually<T, E: std::fmt::Debug>(mut attempt: impl AsyncFnM
         }
     };
     tokio::time::timeout(PATIENCE, tries).await.expect("it does not happen")
-}
-
-/// A CA, and a certificate for 127.0.0.1 that serves both sides.
-pub(crate) fn certificates(folder: &Path) -> [PathBuf; 3] {
-    let openssl = |args: &str| {
-        let done = Command::new("openssl").args(args.split(' ')).current_dir(folder).output();
-        let done = done.expect("openssl makes certificates: install it (Debian: apt-get install openssl)");
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    };
-    std::fs::write(folder.join("ext"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n").unwrap();
-    let curve = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    openssl(&format!("req -x509 {curve} -keyout ca.key -out ca.pem -subj /CN=test-ca -days 2"));
-    openssl(&format!("req {curve} -keyout key.pem -out csr.pem -subj /CN=127.0.0.1"));
-    openssl(
-        "x509 -req -in csr.pem -CA ca.pem -CAkey ca.key -CAcreateserial -out cert.pem -days 2 -extfile ext",
-    );
-    ["cert.pem", "key.pem", "ca.pem"].map(|name| folder.join(name))
 }

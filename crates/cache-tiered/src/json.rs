@@ -25,6 +25,12 @@ pub(crate) trait JsonSpace: Send + Sync {
         key: &Key,
         options: &ReadOptions,
     ) -> Result<Option<Answer<Value>>, ReadError>;
+    async fn get_text(
+        &self,
+        core: &Core,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<Answer<Vec<u8>>>, ReadError>;
     async fn put(
         &self,
         core: &Core,
@@ -50,28 +56,19 @@ impl<V: Cacheable> JsonSpace for Space<V> {
         key: &Key,
         options: &ReadOptions,
     ) -> Result<Option<Answer<Value>>, ReadError> {
-        let answer = match self.resident(core, key, options) {
-            Some(answer) => Some(answer),
-            None if options.freshness != Freshness::Bounded => {
-                self.fail_if_degraded(core, key)?;
-                self.counters.below_l1.timed(self.find_fresh(core, key, options, core.clock.now())).await
-            }
-            None => {
-                self.fail_if_degraded(core, key)?;
-                let proven = self.proven(core, key);
-                let found = self.counters.below_l1.timed(self.find_in_l2(core, key, options)).await;
-                found.map(|found| self.answer(core, proven, found))
-            }
-        };
-        Ok(answer.map(|answer| Answer {
-            value: answer.value.map(|value| Arc::new(serde_json::to_value(&*value).unwrap_or(Value::Null))),
-            tier: answer.tier,
-            age_ms: answer.age_ms,
-            lag_ms: answer.lag_ms,
-            position: answer.position,
-            version: answer.version,
-            stale: answer.stale,
-        }))
+        let found = self.found(core, key, options).await?;
+        Ok(found.map(|answer| seen(answer, |value| serde_json::to_value(value).unwrap_or(Value::Null))))
+    }
+
+    async fn get_text(
+        &self,
+        core: &Core,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<Answer<Vec<u8>>>, ReadError> {
+        let found = self.found(core, key, options).await?;
+        let text = |value: &V| serde_json::to_vec(value).unwrap_or_else(|_| b"null".to_vec());
+        Ok(found.map(|answer| seen(answer, text)))
     }
 
     async fn put(
@@ -89,6 +86,41 @@ impl<V: Cacheable> JsonSpace for Space<V> {
             PutOutcome::Stored(written) => Ok(written),
             PutOutcome::Outdated => unreachable!("only a versioned put can be outdated"),
         }
+    }
+}
+
+impl<V: Cacheable> Space<V> {
+    /// What is in L1, else in L2.
+    async fn found(
+        &self,
+        core: &Core,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<Answer<V>>, ReadError> {
+        if let Some(answer) = self.resident(core, key, options) {
+            return Ok(Some(answer));
+        }
+        self.fail_if_degraded(core, key)?;
+        if options.freshness != Freshness::Bounded {
+            let found = self.find_fresh(core, key, options, core.clock.now());
+            return Ok(self.counters.below_l1.timed(found).await);
+        }
+        let proven = self.proven(core, key);
+        let found = self.counters.below_l1.timed(self.find_in_l2(core, key, options)).await;
+        Ok(found.map(|found| self.answer(core, proven, found)))
+    }
+}
+
+/// An answer with its value seen as something else.
+fn seen<V, T>(answer: Answer<V>, value: impl FnOnce(&V) -> T) -> Answer<T> {
+    Answer {
+        value: answer.value.map(|found| Arc::new(value(&found))),
+        tier: answer.tier,
+        age_ms: answer.age_ms,
+        lag_ms: answer.lag_ms,
+        position: answer.position,
+        version: answer.version,
+        stale: answer.stale,
     }
 }
 
@@ -129,6 +161,19 @@ impl JsonCache {
     pub async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Answer<Value>>, ReadError> {
         self.check(key)?;
         self.space.get(&self.core, key, options).await
+    }
+
+    /// [`get`](Self::get) with the text of the value: for who only passes it on.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn get_text(
+        &self,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<Answer<Vec<u8>>>, ReadError> {
+        self.check(key)?;
+        self.space.get_text(&self.core, key, options).await
     }
 
     /// Writes a value through both tiers.

@@ -86,14 +86,16 @@ async fn read(
         ..ReadOptions::default()
     };
     let miss = |why: &str| Problem::new(StatusCode::NOT_FOUND, format!("{why}: {key}"));
-    let Some(answer) = app.json(&plan.settings.namespace)?.get(&key, &options).await? else {
+    let Some(mut answer) = app.json(&plan.settings.namespace)?.get_text(&key, &options).await? else {
         return Err(miss(match options.freshness {
             Freshness::Bounded | Freshness::Any => "nothing is cached under this key",
             _ => "nothing that is known to be as fresh as asked for is cached under this key",
         }));
     };
-    let mut response = match &answer.value {
-        Some(value) => Json(&**value).into_response(),
+    let mut response = match answer.value.take().map(Arc::unwrap_or_clone) {
+        Some(text) => {
+            ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response()
+        }
         None => miss("it is known that there is none").into_response(),
     };
     response.headers_mut().extend(freshness(&answer, app.cache().clock().wall()));

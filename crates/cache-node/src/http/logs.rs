@@ -7,7 +7,6 @@ use std::sync::Arc;
 use anyhow::Context;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderValue, StatusCode};
-use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::line_log::LineLog;

@@ -115,7 +115,10 @@ impl Client {
 
     /// Asks a route that may answer anything but JSON.
     pub(crate) fn ask_text(&self, method: &str, path: &str, body: Option<&[u8]>) -> Answer {
-        self.run(method, path, &[], body, |text| serde_json::from_str(text).unwrap_or(Value::Null))
+        // Over a connection of its own: one whose body nobody read is closed behind the answer.
+        let alone = Self { token: self.token.clone(), ..self.fresh() };
+        alone
+            .run(method, path, &[], body, |text| serde_json::from_str(text).unwrap_or(Value::Null))
             .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 

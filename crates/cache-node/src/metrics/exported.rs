@@ -128,7 +128,7 @@ const COUNTERS: &[Counter] = &[
         |s| s.fills_refused,
     ),
     ("edgecache_stale_served", "Answers beyond the staleness bound, flagged as such.", |s| s.stale_served),
-    ("edgecache_writes", "Puts.", |s| s.writes),
+    ("edgecache_writes", "Values that were written.", |s| s.writes),
     ("edgecache_invalidations", "Invalidations applied, own and of other nodes.", |s| s.invalidations),
     ("edgecache_updates_taken", "Values and deltas of other nodes that L1 took over.", |s| s.updates_taken),
     ("edgecache_updates_left", "Values and deltas of other nodes that L1 could not use.", |s| s.updates_left),

@@ -136,6 +136,12 @@ impl Client {
         self.ask("GET", path, &[], None)
     }
 
+    /// An answer that is no JSON: its status and its body.
+    pub(crate) fn text(&self, path: &str) -> (u16, String) {
+        let mut response = self.agent.get(format!("{}{path}", self.base)).call().expect(path);
+        (response.status().as_u16(), response.body_mut().read_to_string().expect(path))
+    }
+
     pub(crate) fn put(&self, path: &str, value: &Value) -> Answer {
         self.ask("PUT", path, &[], Some(value.to_string().as_bytes()))
     }

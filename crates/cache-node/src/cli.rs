@@ -1,5 +1,8 @@
 //! The command line.
 
+mod configuration;
+mod probe;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,6 +19,9 @@ use crate::reload::Reloader;
 /// The exit code for what the caller must mend: a wrong configuration, an address in use, an unreadable file.
 const EXIT_REFUSED: u8 = 2;
 
+/// The exit code of a node that is of no use.
+const EXIT_SICK: u8 = 1;
+
 /// A cache node: memory in front of a shared store, kept coherent by events.
 #[derive(Debug, Parser)]
 #[command(name = "cache-node", version)]
@@ -27,14 +33,38 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run one node with an HTTP interface; in one process without REDIS_URL, on Redis with it.
-    Serve(ServeArgs),
+    Serve(SourceArgs),
+    /// Look at a configuration without starting a node.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Ask the node that listens here whether it is of use (plain HTTP): exit code 0 or 1.
+    Health(SourceArgs),
     /// Replay a GPU market on several nodes in this process and judge every read.
     Demo(DemoArgs),
 }
 
-/// The flags of `serve`. Everything else is set in the file or the environment.
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Say everything that is wrong, with exit code 2, or that all is right, with 0.
+    Check(SourceArgs),
+    /// Show every setting that is in effect, and where its value comes from. Secrets are not shown.
+    Show {
+        #[command(flatten)]
+        sources: SourceArgs,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        /// All settings of all cache types too.
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+/// The flags of a node. Everything else is set in the file or the environment.
 #[derive(Debug, Args)]
-struct ServeArgs {
+struct SourceArgs {
     /// Host and port to listen on [default: 127.0.0.1:8080]; port 0 takes any free one.
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
@@ -55,7 +85,7 @@ impl Cli {
     pub fn log_to_stderr(&self) -> Logging {
         Logging::to_stderr(match self.command {
             Command::Serve(_) => "info",
-            Command::Demo(_) => "error",
+            Command::Demo(_) | Command::Config { .. } | Command::Health(_) => "error",
         })
     }
 
@@ -63,20 +93,69 @@ impl Cli {
     pub async fn run(self, logging: Logging, shutdown: CancellationToken) -> ExitCode {
         match self.command {
             Command::Serve(args) => serve(args, logging, shutdown).await,
+            Command::Config { command } => configuration(command),
+            Command::Health(args) => health(args).await,
             Command::Demo(args) => demo::run(args, shutdown).await,
         }
     }
 }
 
-async fn serve(args: ServeArgs, logging: Logging, shutdown: CancellationToken) -> ExitCode {
-    let mut sources = Sources { file: args.config, ..Sources::default() }.process_env();
-    let private = args.allow_private_ledger.then(|| "true".to_owned());
-    let flags = [
-        ("listen", "--listen", args.listen),
-        ("profile", "--profile", args.profile),
-        ("database.allow_private_ledger", "--allow-private-ledger", private),
-    ];
-    sources.flags = flags.into_iter().filter_map(|(path, flag, value)| Some((path, flag, value?))).collect();
+impl SourceArgs {
+    /// With the environment of this process.
+    fn sources(self) -> Sources {
+        let mut sources = Sources { file: self.config, ..Sources::default() }.process_env();
+        let private = self.allow_private_ledger.then(|| "true".to_owned());
+        let flags = [
+            ("listen", "--listen", self.listen),
+            ("profile", "--profile", self.profile),
+            ("database.allow_private_ledger", "--allow-private-ledger", private),
+        ];
+        sources.flags =
+            flags.into_iter().filter_map(|(path, flag, value)| Some((path, flag, value?))).collect();
+        sources
+    }
+}
+
+fn configuration(command: ConfigCommand) -> ExitCode {
+    let (told, sources) = match command {
+        ConfigCommand::Check(sources) => (Told::Check, sources),
+        ConfigCommand::Show { sources, json, all } => (Told::Show { json, all }, sources),
+    };
+    let reading = match config::read(&sources.sources()) {
+        Ok(reading) => reading,
+        Err(errors) => return refuse(errors),
+    };
+    let text = match told {
+        Told::Check => configuration::checked(&reading),
+        Told::Show { json: true, all } => configuration::shown_as_json(&reading, all),
+        Told::Show { json: false, all } => configuration::shown(&reading, all),
+    };
+    // Whoever asked may have closed the pipe.
+    let _ = writeln!(std::io::stdout(), "{text}");
+    ExitCode::SUCCESS
+}
+
+enum Told {
+    Check,
+    Show { json: bool, all: bool },
+}
+
+async fn health(args: SourceArgs) -> ExitCode {
+    let config = match config::load(&args.sources()) {
+        Ok(config) => config,
+        Err(errors) => return refuse(errors),
+    };
+    match probe::health(&config.http.listen).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "cache-node: {error:#}");
+            ExitCode::from(EXIT_SICK)
+        }
+    }
+}
+
+async fn serve(args: SourceArgs, logging: Logging, shutdown: CancellationToken) -> ExitCode {
+    let sources = args.sources();
     let reading = match config::read(&sources) {
         Ok(reading) => reading,
         Err(errors) => return refuse(errors),

@@ -6,6 +6,8 @@ mod backing;
 mod check;
 mod checked;
 mod database;
+#[cfg(test)]
+mod documented;
 mod errors;
 mod file;
 mod http;

@@ -88,7 +88,10 @@ pub(crate) async fn watch(cache: TieredCache, live: LiveConfig, shutdown: Cancel
         let now = live.current();
         if watched.as_ref().is_none_or(|(limit, _)| *limit != now.memory_limit) {
             let meter = Meter::of_this_process(now.memory_limit);
-            info!(?meter, "watching memory");
+            match &meter {
+                Some(meter) => info!(?meter, "watching memory"),
+                None => info!("memory has no limit, so none is watched: set cache.memory_limit_bytes"),
+            }
             watched = Some((now.memory_limit, meter));
         }
         tokio::select! {

@@ -29,6 +29,8 @@ use crate::telemetry;
 /// How often, and how far apart, a master that does not answer is asked at the start whether it is guarded.
 const ASKED_MAX: u32 = 10;
 const ASKED_EVERY: Duration = Duration::from_millis(300);
+/// How long after the start, and after a look that found the node not healthy, health is looked at.
+const SOON: Duration = Duration::from_secs(1);
 
 /// A node that listens but does not answer yet.
 pub struct Node {
@@ -235,7 +237,13 @@ pub fn shutdown_on_signals() -> std::io::Result<CancellationToken> {
 async fn watch_health(app: Arc<App>, shutdown: CancellationToken) {
     let mut before = None;
     let mut unguarded = false;
+    let mut pause = SOON;
     loop {
+        // The first look comes a little after the start: a node that is just joining is not worth a warning.
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(pause.min(app.live().health_check_every)) => {}
+        }
         let health = app.health(false).await;
         let masters = health.topology.iter().flat_map(|topology| &topology.masters);
         for master in masters.filter(|master| master.healthy && master.replicas > 0 && !master.guarded) {
@@ -255,9 +263,7 @@ async fn watch_health(app: Arc<App>, shutdown: CancellationToken) {
                 (status, error) => warn!(?status, error = error.unwrap_or_default(), "not healthy"),
             }
         }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(app.live().health_check_every) => {}
-        }
+        // Whoever waits for a node to recover reads its log.
+        pause = if health.status == Status::Healthy { Duration::MAX } else { SOON };
     }
 }

@@ -105,7 +105,7 @@ fn nodes_of_compose_are_started_with_settings_that_a_node_knows() {
             ["prometheus", "admin"]
         );
         assert_eq!(tokens[1].secret.expose(), "given-cache_auth_token");
-        assert_eq!(config.backing.to_string(), "redis cluster of redis-1:6379,redis-2:6379,redis-3:6379");
+        assert_eq!(config.backing.to_string(), "redis cluster of redis-1:6379");
         let mut scaled = BTreeSet::new();
         let replicas = service["deploy"]["replicas"].as_str().expect("text");
         assert_eq!(filled(replicas, &mut scaled), count.to_string());

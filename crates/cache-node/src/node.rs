@@ -29,7 +29,9 @@ use crate::telemetry;
 /// How often, and how far apart, a master that does not answer is asked at the start whether it is guarded.
 const ASKED_MAX: u32 = 10;
 const ASKED_EVERY: Duration = Duration::from_millis(300);
-/// How long after the start, and after a look that found the node not healthy, health is looked at.
+/// How long after its start a node has usually joined the others.
+const JOINED_WITHIN: Duration = Duration::from_millis(200);
+/// How long after a look that found the node not healthy the next one is.
 const SOON: Duration = Duration::from_secs(1);
 
 /// A node that listens but does not answer yet.
@@ -237,7 +239,7 @@ pub fn shutdown_on_signals() -> std::io::Result<CancellationToken> {
 async fn watch_health(app: Arc<App>, shutdown: CancellationToken) {
     let mut before = None;
     let mut unguarded = false;
-    let mut pause = SOON;
+    let mut pause = JOINED_WITHIN;
     loop {
         // The first look comes a little after the start: a node that is just joining is not worth a warning.
         tokio::select! {

@@ -114,11 +114,12 @@ fn operation(route: &Route, schemas: &mut SchemaGenerator) -> Value {
     operation
 }
 
-/// Made of method and path: `get_cache_cache_type_resource`.
+/// Made of method and path: `get_cache_cache_type_resource`; a folder is its `index`, so that `/ui` and `/ui/` differ.
 fn operation_id(route: &Route) -> String {
     let words = route.path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     let method = route.method.as_str().to_lowercase();
-    std::iter::once(method.as_str()).chain(words).collect::<Vec<_>>().join("_")
+    let index = route.path.ends_with('/').then_some("index");
+    std::iter::once(method.as_str()).chain(words).chain(index).collect::<Vec<_>>().join("_")
 }
 
 fn parameter(parameter: &Parameter, schemas: &mut SchemaGenerator) -> Value {

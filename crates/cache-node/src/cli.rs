@@ -15,6 +15,7 @@ use crate::demo::{self, DemoArgs};
 use crate::logging::Logging;
 use crate::node;
 use crate::reload::Reloader;
+use crate::telemetry::otlp::Traces;
 
 /// The exit code for what the caller must mend: a wrong configuration, an address in use, an unreadable file.
 const EXIT_REFUSED: u8 = 2;
@@ -160,8 +161,18 @@ async fn serve(args: SourceArgs, logging: Logging, shutdown: CancellationToken) 
         Ok(reading) => reading,
         Err(errors) => return refuse(errors),
     };
+    let telemetry = reading.config.telemetry.otlp.as_ref();
+    let traces = telemetry.map(|otlp| Traces::start(otlp, &reading.config.identity)).transpose();
+    let traces = match traces {
+        Ok(traces) => traces.inspect(|traces| logging.traces().fill(traces)),
+        Err(error) => return refuse(format!("{error:#}")),
+    };
     let reloader = Reloader::new(sources, &reading, logging);
-    match node::run(reading.config, reloader, shutdown).await {
+    let ran = node::run(reading.config, reloader, shutdown).await;
+    if let Some(traces) = traces {
+        traces.stop().await;
+    }
+    match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(format!("{error:#}")),
     }

@@ -19,6 +19,7 @@ mod raw;
 mod secret;
 mod settings;
 mod shown;
+mod telemetry;
 
 pub use auth::{AuthConfig, Token, TokenScope};
 pub use checked::{Backing, DatabaseConfig, Identity, NodeConfig, Reading, load, read};
@@ -31,3 +32,4 @@ pub use secret::Secret;
 pub use settings::{CacheTier, Profile};
 pub(crate) use shown::AllTyped;
 pub use shown::{REDACTED, Shown};
+pub use telemetry::{OtlpConfig, TelemetryConfig};

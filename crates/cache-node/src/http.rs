@@ -51,6 +51,7 @@ use openapi::Description;
 use server::Bounds;
 
 use crate::metrics;
+use crate::telemetry::otlp;
 
 /// All routes, with their descriptions.
 fn routes() -> Vec<Route> {
@@ -87,6 +88,7 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(guard, guard::guard))
         .layer(middleware::from_fn_with_state(app.clone(), metrics::requests::timed))
         .layer(Extension(description))
+        .layer(middleware::from_fn_with_state(app.clone(), otlp::follow))
         .layer(Extension(app))
 }
 

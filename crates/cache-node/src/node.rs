@@ -24,7 +24,7 @@ use crate::memory;
 use crate::recent;
 use crate::record::Record;
 use crate::reload::Reloader;
-use crate::telemetry;
+use crate::telemetry::{self, otlp::Metrics};
 
 /// How often, and how far apart, a master that does not answer is asked at the start whether it is guarded.
 const ASKED_MAX: u32 = 10;
@@ -136,6 +136,8 @@ impl Node {
         // The tasks go on until the last request is answered.
         let (told, shutdown) = (shutdown, CancellationToken::new());
         let tasks = TaskTracker::new();
+        let otlp = app.config().telemetry.otlp.as_ref();
+        let metrics = otlp.map(|otlp| Metrics::start(otlp, &app)).transpose()?;
         if app.config().health_checks {
             tasks.spawn(watch_health(app.clone(), shutdown.clone()));
         }
@@ -151,6 +153,9 @@ impl Node {
         shutdown.cancel();
         tasks.close();
         tasks.wait().await;
+        if let Some(metrics) = metrics {
+            metrics.stop().await;
+        }
         app.cache().stop().await;
         record.close().await;
         info!("stopped");

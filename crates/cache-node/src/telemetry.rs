@@ -6,6 +6,7 @@
 
 mod alerts;
 mod operations;
+pub(crate) mod otlp;
 mod report;
 mod sample;
 mod series;
@@ -13,7 +14,7 @@ mod watch;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 pub use alerts::{AlertName, AlertSettings, Board, Change, Limits, Raised};
 pub use sample::{Latencies, SERIES, Sample};
@@ -24,8 +25,8 @@ use sample::Minute;
 use series::{COARSE_MAX, COARSE_MS, Point, Series};
 
 /// What a node remembers of its figures.
+#[derive(Default)]
 pub struct Telemetry {
-    settings: RwLock<AlertSettings>,
     state: Mutex<State>,
     operations: Mutex<Operations>,
     /// How far the wall clock is ahead of logical time.
@@ -52,24 +53,8 @@ pub(crate) struct Range {
 }
 
 impl Telemetry {
-    /// Nothing is remembered yet.
-    pub fn new(settings: AlertSettings) -> Self {
-        Self {
-            settings: RwLock::new(settings),
-            state: Mutex::default(),
-            operations: Mutex::default(),
-            ahead: AtomicI64::default(),
-        }
-    }
-
-    /// Other limits, from the next sample on.
-    pub fn set_alerts(&self, settings: AlertSettings) {
-        *self.settings.write() = settings;
-    }
-
-    /// Takes a sample; gives what that changed about alerts.
-    pub fn take(&self, sample: Sample) -> Vec<Change> {
-        let settings = self.settings.read().clone();
+    /// Takes a sample and judges it by these limits; gives what that changed about alerts.
+    pub fn take(&self, sample: Sample, settings: &AlertSettings) -> Vec<Change> {
         let mut state = self.state.lock();
         let State { series, minute, last, board } = &mut *state;
         if let Some(before) = last.as_ref().filter(|before| before.at < sample.at) {
@@ -94,7 +79,7 @@ impl Telemetry {
             (AlertName::ConnectionFailures, minute.connection_failures()),
         ];
         let changes =
-            readings.into_iter().filter_map(|(name, value)| board.look(name, sample.at, value, &settings));
+            readings.into_iter().filter_map(|(name, value)| board.look(name, sample.at, value, settings));
         let changes = changes.collect();
         *last = Some(sample);
         changes
@@ -152,23 +137,27 @@ mod tests {
 
     use super::*;
 
+    fn taken(telemetry: &Telemetry, sample: Sample) -> Vec<Change> {
+        telemetry.take(sample, &AlertSettings::default())
+    }
+
     fn sample(second: u64) -> Sample {
         Sample { at: second * 1_000, reads: second * 10, l1_hits: second * 4, ..Sample::default() }
     }
 
     #[test]
     fn a_fresh_node_with_few_reads_raises_no_alert() {
-        let telemetry = Telemetry::new(AlertSettings::default());
+        let telemetry = Telemetry::default();
         for second in 1..300 {
             let few = Sample { reads: second / 100, l1_hits: 0, ..sample(second) };
-            assert_eq!(telemetry.take(few), [], "second {second}");
+            assert_eq!(taken(&telemetry, few), [], "second {second}");
         }
     }
 
     #[test]
     fn a_bad_hit_ratio_is_raised_once_and_told_with_its_figures() {
-        let telemetry = Telemetry::new(AlertSettings::default());
-        let changes: Vec<Change> = (1..=120).flat_map(|second| telemetry.take(sample(second))).collect();
+        let telemetry = Telemetry::default();
+        let changes: Vec<Change> = (1..=120).flat_map(|second| taken(&telemetry, sample(second))).collect();
         let [Change::Raised(raised)] = changes[..] else { panic!("{changes:?}") };
         assert_eq!((raised.name, raised.severity), (AlertName::HitRatio, Severity::Critical));
         let active = telemetry.active();
@@ -183,13 +172,12 @@ mod tests {
             ..Latencies::default()
         };
         for (samples, raised) in [(19, 0), (20, 1)] {
-            let telemetry = Telemetry::new(AlertSettings::default());
+            let telemetry = Telemetry::default();
             let take = |second: u64| {
-                telemetry.take(Sample {
-                    at: second * 1_000,
-                    latencies: latencies(samples),
-                    ..Sample::default()
-                })
+                taken(
+                    &telemetry,
+                    Sample { at: second * 1_000, latencies: latencies(samples), ..Sample::default() },
+                )
             };
             assert_eq!((1..=60).flat_map(take).count(), raised, "{samples} events");
         }
@@ -198,15 +186,18 @@ mod tests {
     #[test]
     fn without_a_limit_of_memory_there_is_no_alert_of_memory() {
         for (share, raised) in [(None, 0), (Some(0.81), 1)] {
-            let telemetry = Telemetry::new(AlertSettings::default());
+            let telemetry = Telemetry::default();
             let take = |second: u64| {
                 let redis_memory_bytes = Some(1 << 40);
-                telemetry.take(Sample {
-                    at: second * 1_000,
-                    redis_memory_bytes,
-                    redis_memory_share: share,
-                    ..Sample::default()
-                })
+                taken(
+                    &telemetry,
+                    Sample {
+                        at: second * 1_000,
+                        redis_memory_bytes,
+                        redis_memory_share: share,
+                        ..Sample::default()
+                    },
+                )
             };
             assert_eq!((1..=60).flat_map(take).count(), raised, "{share:?}");
         }

@@ -104,3 +104,28 @@ fn targets_without_samples_are_neither_met_nor_missed() {
     let alerts = node.client.get("/node/alerts").body;
     assert_eq!(alerts, json!({"active": [], "past": []}), "too few reads for an alert");
 }
+
+#[test]
+fn an_alert_that_stands_is_told_by_the_route_by_health_and_once_by_the_log() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "[telemetry]\nalert_raise_after = \"1s\"\n").expect("writable");
+    let path = file.path().to_str().expect("UTF-8");
+    let node = Serving::start_with(&["--listen", "127.0.0.1:0", "--config", path], &[]);
+    for id in 0..150 {
+        assert_eq!(node.client.get(&format!("/cache/session/{id}")).status, 404);
+    }
+    node.client.until("/node/alerts", "an alert", |answer| answer.body["active"][0].is_object());
+    let alerts = node.client.get("/node/alerts").body;
+    let alert = &alerts["active"][0];
+    assert_eq!((&alert["name"], &alert["severity"]), (&json!("hit_ratio"), &json!("critical")), "{alerts}");
+    assert_eq!(
+        (&alert["value"], &alert["threshold"], &alert["unit"]),
+        (&json!(0.0), &json!(50.0), &json!("%"))
+    );
+    assert!(alert["since"].as_str().is_some_and(|since| since.ends_with('Z')) && alert["until"].is_null());
+    let health = node.client.get("/health");
+    assert_eq!((health.status, &health.body["status"]), (200, &json!("degraded")), "{health:?}");
+    assert!(health.body["error"].as_str().is_some_and(|error| error.contains("answered by a tier")));
+    let (status, log) = node.terminate();
+    assert!(status.success() && log.matches("critical alert: ").count() == 1, "{log}");
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cache_events::{Key, Namespace};
 use serde_json::Value;
+use tracing::Instrument;
 
 use crate::answer::{Answer, PutOutcome, ReadOptions, WriteOptions, Written};
 use crate::core::Core;
@@ -13,6 +14,7 @@ use crate::freshness::Freshness;
 use crate::settings::NamespaceSettings;
 use crate::space::{Cacheable, Space};
 use crate::stats::NamespaceStats;
+use crate::traces;
 use crate::updates::Change;
 
 #[async_trait]
@@ -102,11 +104,15 @@ impl<V: Cacheable> Space<V> {
         }
         self.fail_if_degraded(core, key)?;
         if options.freshness != Freshness::Bounded {
-            let found = self.find_fresh(core, key, options, core.clock.now());
+            let found = self.find_fresh(core, key, options, core.clock.now()).instrument(traces::read(key));
             return Ok(self.counters.below_l1.timed(found).await);
         }
         let proven = self.proven(core, key);
-        let found = self.counters.below_l1.timed(self.find_in_l2(core, key, options)).await;
+        let found = self
+            .counters
+            .below_l1
+            .timed(self.find_in_l2(core, key, options).instrument(traces::read(key)))
+            .await;
         Ok(found.map(|found| self.answer(core, proven, found)))
     }
 }

@@ -33,6 +33,7 @@ mod space;
 pub mod staleness;
 mod stats;
 mod times;
+mod traces;
 mod typed;
 mod updates;
 mod write;
@@ -54,6 +55,7 @@ pub use shed::Shed;
 pub use space::Cacheable;
 pub use stats::{Latency, NamespaceStats};
 pub use times::{L2Op, OpTimes, ReadTimes, SpaceTimes, Times, Timings};
+pub use traces::TRACES;
 pub use typed::TypedCache;
 
 pub use cache_bus::{BusConfig, FlushCause, State};

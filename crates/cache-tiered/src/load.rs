@@ -12,6 +12,7 @@ use cache_events::{Key, Partition, Position};
 use cache_l1::{Address, Groups};
 use cache_l2::{Lease, LeaseAsk, LeaseToken, RecordHead};
 use futures_util::FutureExt;
+use tracing::Instrument;
 
 use crate::answer::{Answer, Loaded, ReadOptions, Tier};
 use crate::core::Core;
@@ -20,6 +21,7 @@ use crate::flight::{Lead, Role};
 use crate::space::{Cacheable, FlightFence, Found, Space};
 use crate::stats::count;
 use crate::times::L2Op;
+use crate::traces;
 
 /// Waits between two questions for a busy lease: doubles from the first to the second.
 const POLL: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(25));
@@ -86,7 +88,8 @@ impl<V: Cacheable> Space<V> {
                                 let waiter = lead.waiter();
                                 let (space, task_core) = (self.clone(), core.clone());
                                 let (key, options) = (key.clone(), options.clone());
-                                core.spawn(async move {
+                                let span = traces::load(&key);
+                                let load = async move {
                                     let load = Load {
                                         space: &space,
                                         core: &task_core,
@@ -96,7 +99,8 @@ impl<V: Cacheable> Space<V> {
                                         shared,
                                     };
                                     load.fly(lead, loader).await;
-                                });
+                                };
+                                core.spawn(load.instrument(span));
                                 // The leader answers even when the loader panics; only a runtime that shuts down drops
                                 // it.
                                 let flown = waiter.landed().await.ok_or(ReadError::Stopped)?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cache_events::{Key, KeyBuilder, NameError, Namespace, Scope, Version};
 use futures_util::future::BoxFuture;
+use tracing::Instrument;
 
 use crate::answer::{Answer, Loaded, PutOutcome, ReadOptions, WriteOptions, Written};
 use crate::audit::Audit;
@@ -21,6 +22,7 @@ use crate::shed::Shed;
 use crate::space::{Cacheable, Space};
 use crate::stats::NamespaceStats;
 use crate::times::SpaceTimes;
+use crate::traces;
 use crate::updates::Change;
 
 /// A namespace whose type is not known here.
@@ -209,12 +211,12 @@ impl<V: Cacheable> TypedCache<V> {
         self.missed(key)?;
         if options.freshness != Freshness::Bounded {
             let asked = self.core.clock.now();
-            let found = self.space.find_fresh(&self.core, key, options, asked);
+            let found = self.space.find_fresh(&self.core, key, options, asked).instrument(traces::read(key));
             return Ok(Box::pin(self.space.counters.below_l1.timed(found)).await);
         }
         // Boxed, so that a hit does not carry the room for a miss.
         let proven = self.space.proven(&self.core, key);
-        let found = self.space.find_in_l2(&self.core, key, options);
+        let found = self.space.find_in_l2(&self.core, key, options).instrument(traces::read(key));
         let found = Box::pin(self.space.counters.below_l1.timed(found)).await;
         Ok(found.map(|found| self.space.answer(&self.core, proven, found)))
     }
@@ -279,7 +281,7 @@ impl<V: Cacheable> TypedCache<V> {
         }
         self.missed(key)?;
         // Boxed like the rest of a miss.
-        let read = self.space.read_through(&self.core, key, options, loader);
+        let read = self.space.read_through(&self.core, key, options, loader).instrument(traces::read(key));
         Box::pin(self.space.counters.below_l1.timed(read)).await
     }
 

@@ -9,6 +9,7 @@ use cache_l1::{Groups, Origin};
 use cache_l2::{Append, Carry, RecordHead, StoreError};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
+use tracing::Instrument;
 
 use crate::acknowledge::Acknowledge;
 use crate::answer::{PutOutcome, Tier, WriteOptions, Written};
@@ -20,6 +21,7 @@ use crate::parts::{Part, split};
 use crate::space::{Cacheable, Found, Space};
 use crate::stats::{count, stopwatch};
 use crate::times::L2Op;
+use crate::traces;
 use crate::updates::Change;
 
 /// Waits between two tries of a write: doubles from the first to the second.
@@ -48,7 +50,8 @@ impl Core {
     /// Publishes an event: local first, then one atomic step for each partition, then local once more.
     pub(crate) async fn publish(&self, draft: EventDraft) -> Result<Written, WriteError> {
         let called = stopwatch();
-        let written = self.publish_untimed(draft).await?;
+        let span = traces::invalidate(draft.kind.as_str(), &draft.resource_id);
+        let written = self.publish_untimed(draft).instrument(span).await?;
         self.times.invalidation.record(called.elapsed());
         Ok(written)
     }
@@ -166,6 +169,19 @@ impl Core {
 impl<V: Cacheable> Space<V> {
     /// Writes a value through both tiers and tells the other nodes.
     pub(crate) async fn put(
+        &self,
+        core: &Core,
+        key: &Key,
+        value: Option<Arc<V>>,
+        version: Option<Version>,
+        options: &WriteOptions,
+        change: Change<'_>,
+    ) -> Result<PutOutcome, WriteError> {
+        let put = self.put_untraced(core, key, value, version, options, change);
+        put.instrument(traces::put(key)).await
+    }
+
+    async fn put_untraced(
         &self,
         core: &Core,
         key: &Key,

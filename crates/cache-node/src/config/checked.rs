@@ -19,6 +19,7 @@ use super::raw::{Raw, Sources};
 use super::secret::Secret;
 use super::settings::{CacheTier, Profile, by_name};
 use super::shown::{AllTyped, Shown};
+use super::telemetry::TelemetryConfig;
 
 /// The configuration of a node.
 #[derive(Debug, Clone)]
@@ -51,6 +52,8 @@ pub struct NodeConfig {
     pub enable_metrics: bool,
     /// Look at the node's own health now and then.
     pub health_checks: bool,
+    /// What a collector is told.
+    pub telemetry: TelemetryConfig,
     /// The cache types.
     pub cache_types: Vec<CacheTypePlan>,
     /// What can change while the node runs. Clones of the configuration share it.
@@ -195,6 +198,7 @@ fn assemble(check: &mut Check<'_>, raw: &Raw) -> NodeConfig {
         enable_metrics: check.switch("cache.enable_metrics"),
         health_checks: checks,
         live: LiveConfig::new(live),
+        telemetry: super::telemetry::telemetry(check),
         cache_types,
         l1_bytes_max,
         bus,
@@ -260,6 +264,7 @@ fn live(
         }),
         auth: super::auth::auth(check, warnings),
         http: super::http::limits(check),
+        alerts: super::telemetry::alerts(check),
         body_bytes_max: check.get("cache.body_bytes_max", 1, whole(1, 1 << 30)) as usize,
         memory_limit: check.read("cache.memory_limit_bytes", whole(1 << 20, 1 << 50)),
         memory_check_every: check.get("cache.memory_check_interval", MINUTE, often),

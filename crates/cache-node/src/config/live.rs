@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::auth::AuthConfig;
 use super::http::HttpLimits;
+use crate::telemetry::AlertSettings;
 
 /// What can change while a node runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +28,8 @@ pub struct Live {
     pub memory_check_every: Duration,
     /// How often the node looks at its own health, if it does so at all.
     pub health_check_every: Duration,
+    /// When figures are alarming.
+    pub alerts: AlertSettings,
     /// The time to live of each namespace.
     pub ttls: Vec<(Namespace, Duration)>,
 }

@@ -141,6 +141,26 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("cache.enable_public_channel", Some("false")),
     // Share of the keys that the auditor watches; 0: none.
     plain("cache.audit_rate", Some("0.01")),
+    // Where traces and metrics go: a collector that speaks OTLP over HTTP.
+    named("telemetry.otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", None),
+    secret("telemetry.otlp_headers", "OTEL_EXPORTER_OTLP_HEADERS"),
+    plain("telemetry.otlp_interval", Some("15s")),
+    // Of the traces that begin here.
+    plain("telemetry.trace_sample_ratio", Some("0.1")),
+    // When figures are alarming, and for how long they must be.
+    plain("telemetry.hit_ratio_warning", Some("70")).live(),
+    plain("telemetry.hit_ratio_critical", Some("50")).live(),
+    plain("telemetry.event_queue_warning", Some("1000")).live(),
+    plain("telemetry.event_queue_critical", Some("5000")).live(),
+    plain("telemetry.event_latency_warning_ms", Some("500")).live(),
+    plain("telemetry.event_latency_critical_ms", Some("2000")).live(),
+    plain("telemetry.redis_memory_warning", Some("80")).live(),
+    plain("telemetry.redis_memory_critical", Some("95")).live(),
+    plain("telemetry.connection_failures_warning", Some("5")).live(),
+    plain("telemetry.connection_failures_critical", Some("20")).live(),
+    plain("telemetry.alert_raise_after", Some("15s")).live(),
+    plain("telemetry.alert_clear_after", Some("60s")).live(),
+    plain("telemetry.alert_clear_margin", Some("0.1")).live(),
     // Which log lines are written, as `tracing` filters say it.
     named("log.filter", "RUST_LOG", Some("info")).live(),
     // How requests come in, and how many.

@@ -18,7 +18,7 @@ use crate::config::{CacheTypePlan, Live, NodeConfig};
 use crate::events::Events;
 use crate::metrics::requests::Requests;
 use crate::recent::Recent;
-use crate::telemetry::{AlertSettings, Telemetry};
+use crate::telemetry::Telemetry;
 
 /// What all routes share.
 pub struct App {
@@ -66,7 +66,7 @@ impl App {
             recent: Recent::default(),
             requests: Requests::default(),
             started_ms,
-            telemetry: Telemetry::new(AlertSettings::default()),
+            telemetry: Telemetry::default(),
         })
     }
 

@@ -41,7 +41,7 @@ pub(crate) async fn watch(app: Arc<App>, shutdown: CancellationToken) {
                 }
             };
         }
-        let changes = app.telemetry().take(sample(&app, redis, &mut lately));
+        let changes = app.telemetry().take(sample(&app, redis, &mut lately), &app.live().alerts);
         changes.into_iter().for_each(log);
     }
 }

@@ -387,7 +387,10 @@ pub(crate) fn command(arguments: &[&str], env: &[(&str, &str)]) -> Command {
     command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        if ["REDIS_", "CACHE_", "EDGE_NODE_", "DATABASE_URL"].iter().any(|prefix| name.starts_with(prefix)) {
+        if ["REDIS_", "CACHE_", "EDGE_NODE_", "DATABASE_URL", "OTEL_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+        {
             command.env_remove(name);
         }
     }

@@ -1,0 +1,304 @@
+//! Traces and metrics over OTLP, as a collector receives them.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::metrics::v1::{metric, number_data_point};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
+use support::{LONG, Serving, stopwatch};
+
+/// What a collector has received.
+#[derive(Default)]
+struct Received {
+    spans: Vec<Span>,
+    metrics: Option<ExportMetricsServiceRequest>,
+    resources: Vec<Resource>,
+    authorizations: Vec<String>,
+}
+
+/// A collector that takes OTLP over HTTP. Its threads end with the test's process.
+#[derive(Clone)]
+struct Collector {
+    received: Arc<Mutex<Received>>,
+    endpoint: String,
+}
+
+impl Collector {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+        let collector = Self { received: Arc::default(), endpoint };
+        let taking = collector.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let taking = taking.clone();
+                std::thread::spawn(move || taking.serve(stream));
+            }
+        });
+        collector
+    }
+
+    fn serve(&self, stream: TcpStream) {
+        let mut writer = stream.try_clone().expect("a socket");
+        let mut reader = BufReader::new(stream);
+        loop {
+            let (mut request, mut length) = (String::new(), 0);
+            if reader.read_line(&mut request).unwrap_or(0) == 0 {
+                return;
+            }
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).expect("a header");
+                let Some((name, value)) = line.trim().split_once(':') else { break };
+                match name.to_ascii_lowercase().as_str() {
+                    "content-length" => length = value.trim().parse().expect("a length"),
+                    "content-type" => assert_eq!(value.trim(), "application/x-protobuf"),
+                    "authorization" => {
+                        self.received.lock().unwrap().authorizations.push(value.trim().to_owned());
+                    }
+                    _ => {}
+                }
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).expect("a body");
+            self.take(request.split(' ').nth(1).expect("a path"), &body);
+            writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").expect("an open socket");
+        }
+    }
+
+    fn take(&self, path: &str, body: &[u8]) {
+        let mut received = self.received.lock().unwrap();
+        match path {
+            "/v1/traces" => {
+                for of in ExportTraceServiceRequest::decode(body).expect("protobuf").resource_spans {
+                    received.resources.extend(of.resource);
+                    received.spans.extend(of.scope_spans.into_iter().flat_map(|scope| scope.spans));
+                }
+            }
+            "/v1/metrics" => {
+                let metrics = ExportMetricsServiceRequest::decode(body).expect("protobuf");
+                let resources = metrics.resource_metrics.iter().filter_map(|of| of.resource.clone());
+                received.resources.extend(resources);
+                received.metrics = Some(metrics);
+            }
+            other => panic!("nothing is sent to {other}"),
+        }
+    }
+
+    /// The spans of a trace once some of these names are among them.
+    fn trace(&self, id: &str, names: &[&str]) -> Vec<Span> {
+        let began = stopwatch();
+        loop {
+            let found = self.spans(id);
+            if names.iter().all(|name| named(&found, name).is_some()) {
+                return found;
+            }
+            assert!(began.elapsed() < LONG, "of trace {id} came only {found:#?}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// The spans of a trace that have come.
+    fn spans(&self, id: &str) -> Vec<Span> {
+        let received = self.received.lock().unwrap();
+        received.spans.iter().filter(|span| hex(&span.trace_id) == id).cloned().collect()
+    }
+
+    /// The latest value of a counter or gauge of whole numbers of a cache type.
+    fn metric(&self, name: &str, cache_type: &str) -> Option<u64> {
+        let received = self.received.lock().unwrap();
+        let all = received.metrics.as_ref()?.resource_metrics.iter();
+        let metrics = all.flat_map(|of| &of.scope_metrics).flat_map(|scope| &scope.metrics);
+        let points = match metrics.into_iter().find(|metric| metric.name == name)?.data.as_ref()? {
+            metric::Data::Sum(sum) => &sum.data_points,
+            metric::Data::Gauge(gauge) => &gauge.data_points,
+            other => panic!("{name} is {other:?}"),
+        };
+        let point = points.iter().find(|point| text(&point.attributes, "cache_type") == Some(cache_type))?;
+        match point.value? {
+            number_data_point::Value::AsInt(value) => u64::try_from(value).ok(),
+            number_data_point::Value::AsDouble(value) => Some(value as u64),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn text<'a>(attributes: &'a [KeyValue], name: &str) -> Option<&'a str> {
+    let found = attributes.iter().find(|attribute| attribute.key == name)?;
+    match found.value.as_ref()? {
+        AnyValue { value: Some(any_value::Value::StringValue(text)), .. } => Some(text),
+        _ => None,
+    }
+}
+
+fn named<'a>(spans: &'a [Span], name: &str) -> Option<&'a Span> {
+    spans.iter().find(|span| span.name == name)
+}
+
+/// A trace of another service, as `traceparent` tells it: the header and the id of the trace.
+fn parent(number: u32, sampled: bool) -> (String, String) {
+    let id = format!("{number:032x}");
+    (format!("00-{id}-00f067aa0ba902b7-0{}", u8::from(sampled)), id)
+}
+
+fn start(endpoint: &str) -> Serving {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "[telemetry]\notlp_interval = \"200ms\"\ntrace_sample_ratio = 0\n")
+        .expect("writable");
+    let arguments = ["--listen", "127.0.0.1:0", "--config", file.path().to_str().expect("UTF-8")];
+    Serving::start_with(
+        &arguments,
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20secret"),
+            ("EDGE_NODE_ID", "traced"),
+            ("EDGE_NODE_REGION", "eu-1"),
+        ],
+    )
+}
+
+#[test]
+fn a_collector_receives_traces_below_their_parents_and_the_figures_of_the_statistics() {
+    let collector = Collector::start();
+    let node = start(&collector.endpoint);
+    let ask = |method: &str, path: &str, number: u32, sampled: bool, body: Option<&[u8]>| {
+        let (header, id) = parent(number, sampled);
+        (node.client.ask(method, path, &[("traceparent", &header)], body).status, id)
+    };
+    let http = |spans: &[Span], name: &str| {
+        let span = named(spans, name).unwrap_or_else(|| panic!("no {name} in {spans:#?}"));
+        assert_eq!(hex(&span.parent_span_id), "00f067aa0ba902b7", "below what the header names");
+        span.span_id.clone()
+    };
+
+    let (status, put) = ask("PUT", "/cache/session/s", 1, true, Some(b"1"));
+    assert_eq!(status, 200);
+    let route = "PUT /cache/{cache_type}/{*resource}";
+    let spans = collector.trace(&put, &[route, "cache.put"]);
+    let request = http(&spans, route);
+    assert_eq!(named(&spans, "cache.put").expect("a write").parent_span_id, request);
+
+    // A hit of L1 is a request and nothing else; a miss asks L2.
+    node.client
+        .until("/cache/session/s", "an answer of L1", |answer| answer.header("x-cache-tier") == Some("l1"));
+    let route = "GET /cache/{cache_type}/{*resource}";
+    let (status, hit) = ask("GET", "/cache/session/s", 2, true, None);
+    assert_eq!(status, 200);
+    let (status, miss) = ask("GET", "/cache/session/other", 3, true, None);
+    assert_eq!(status, 404);
+    let spans = collector.trace(&miss, &[route, "cache.read"]);
+    let request = http(&spans, route);
+    let read = named(&spans, "cache.read").expect("a read below L1");
+    assert_eq!(read.parent_span_id, request);
+    assert_eq!(text(&read.attributes, "cache.namespace"), Some("session"));
+    let spans = collector.trace(&hit, &[route]);
+    http(&spans, route);
+    assert_eq!(spans.len(), 1, "{spans:#?}");
+
+    let (status, removed) = ask("DELETE", "/cache/session/s", 4, true, None);
+    assert_eq!(status, 200);
+    let delete = "DELETE /cache/{cache_type}/{*resource}";
+    let spans = collector.trace(&removed, &[delete, "cache.invalidate"]);
+    let request = http(&spans, delete);
+    assert_eq!(named(&spans, "cache.invalidate").expect("an invalidation").parent_span_id, request);
+
+    // A load: the market's listing comes from the ledger.
+    let (status, load) = ask("GET", "/market/search", 5, true, None);
+    assert_eq!(status, 200);
+    let spans = collector.trace(&load, &["GET /market/search", "cache.read", "cache.load"]);
+    let above = &named(&spans, "cache.load").expect("a load").parent_span_id;
+    let above = spans.iter().find(|span| span.span_id == *above);
+    assert_eq!(above.map(|span| span.name.as_str()), Some("cache.read"), "{spans:#?}");
+
+    // What the other service does not follow is not told, nor, at a ratio of 0, what begins here.
+    let (_, unsampled) = ask("GET", "/cache/session/s", 6, false, None);
+    assert_eq!(node.client.get("/cache/session/s").status, 404);
+    let (_, after) = ask("GET", "/cache/session/s", 7, true, None);
+    collector.trace(&after, &[route]);
+    assert!(collector.spans(&unsampled).is_empty());
+
+    let stats = node.client.get("/cache/stats").body;
+    let session = &stats["namespaces"]["session"];
+    for (name, field) in [
+        ("edgecache_reads", "reads"),
+        ("edgecache_writes", "writes"),
+        ("edgecache_invalidations", "invalidations"),
+        ("edgecache_l1_cache_size", "l1_entries"),
+    ] {
+        let told = session[field].as_u64();
+        assert!(told.is_some(), "{session}");
+        let began = stopwatch();
+        while collector.metric(name, "session") != told {
+            let last = collector.metric(name, "session");
+            assert!(began.elapsed() < LONG, "{name} is {last:?} and not {told:?}");
+            std::thread::yield_now();
+        }
+    }
+    {
+        let received = collector.received.lock().unwrap();
+        for resource in &received.resources {
+            let of = |name| text(&resource.attributes, name);
+            assert_eq!(
+                (of("service.name"), of("service.instance.id"), of("cloud.region")),
+                (Some("edgecache"), Some("traced"), Some("eu-1"))
+            );
+        }
+        assert!(received.authorizations.iter().all(|shown| shown == "Bearer secret"));
+        assert!(!received.authorizations.is_empty());
+        let own = received.spans.iter().filter(|span| span.parent_span_id.is_empty()).count();
+        assert_eq!(own, 0, "traces that begin here are not told at a ratio of 0");
+    }
+
+    // What is on its way when the node stops arrives.
+    let (status, last) = ask("PUT", "/cache/session/last", 8, true, Some(b"1"));
+    assert_eq!(status, 200);
+    let (status, log) = node.terminate();
+    assert!(status.success(), "{log}");
+    let last = collector.spans(&last);
+    assert_eq!(last.len(), 2, "{last:#?}");
+    assert!(!log.contains("telemetry is dropped"), "{log}");
+}
+
+#[test]
+fn a_collector_that_hangs_or_is_away_costs_a_warning_and_a_few_seconds_at_the_stop() {
+    // Takes connections and never answers; and a port where nobody listens.
+    let hangs = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let hanging = format!("http://{}", hangs.local_addr().expect("an address"));
+    let away = {
+        let gone = TcpListener::bind("127.0.0.1:0").expect("a port");
+        format!("http://{}", gone.local_addr().expect("an address"))
+    };
+    for endpoint in [hanging, away] {
+        let node = start(&endpoint);
+        let began = stopwatch();
+        for number in 10..60 {
+            let (header, _) = parent(number, true);
+            let headers = [("traceparent", header.as_str())];
+            assert_eq!(node.client.ask("PUT", "/cache/session/s", &headers, Some(b"1")).status, 200);
+        }
+        let each = began.elapsed() / 50;
+        assert!(each.as_millis() < 100, "{endpoint}: {each:?} a request");
+        node.client.until("/node/history?series=writes_per_s", "samples go on", |answer| {
+            answer.body["series"]["writes_per_s"].as_array().is_some_and(|points| points.len() >= 3)
+        });
+        let began = stopwatch();
+        let (status, log) = node.terminate();
+        let took = began.elapsed();
+        assert!(status.success(), "{log}");
+        // Five seconds for spans and metrics, and what a busy machine needs.
+        assert!(took.as_secs_f64() < 7.0, "{endpoint}: {took:?}");
+        let warnings = log.matches("telemetry is dropped").count();
+        assert!((1..=2).contains(&warnings), "one each for spans and metrics: {log}");
+    }
+}

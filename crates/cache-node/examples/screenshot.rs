@@ -41,7 +41,7 @@ fn main() -> Result<()> {
     browser.eval("(() => { const time = document.getElementById('window'); time.value = 5; time.dispatchEvent(new Event('change')); })()");
     browser.until("document.querySelectorAll('.line').length > 8", "the charts are drawn");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/images");
-    let mut keep = |name: &str, picture: Vec<u8>| -> Result<()> {
+    let keep = |name: &str, picture: Vec<u8>| -> Result<()> {
         let file = folder.join(name);
         std::fs::write(&file, &picture).with_context(|| file.display().to_string())?;
         println!("{name}: {} bytes", picture.len());

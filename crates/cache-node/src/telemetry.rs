@@ -1,6 +1,6 @@
 //! What a node remembers of its figures, and when they are alarming.
 //!
-//! Once a second [`watch`] samples the node ([`Sample`]). Differences of two samples become points of [`SERIES`], kept in a
+//! Once a second a task (`watch`) samples the node ([`Sample`]). Differences of two samples become points of [`SERIES`], kept in a
 //! bounded room (`series`); the last minute becomes readings of the alerts ([`Board`]). Time is that of the cache's clock, so
 //! tests move it by hand.
 

@@ -4,7 +4,7 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -12,6 +12,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::{metric, number_data_point};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use parking_lot::Mutex;
 use prost::Message;
 use support::{LONG, Serving, stopwatch};
 
@@ -62,7 +63,7 @@ impl Collector {
                     "content-length" => length = value.trim().parse().expect("a length"),
                     "content-type" => assert_eq!(value.trim(), "application/x-protobuf"),
                     "authorization" => {
-                        self.received.lock().unwrap().authorizations.push(value.trim().to_owned());
+                        self.received.lock().authorizations.push(value.trim().to_owned());
                     }
                     _ => {}
                 }
@@ -75,7 +76,7 @@ impl Collector {
     }
 
     fn take(&self, path: &str, body: &[u8]) {
-        let mut received = self.received.lock().unwrap();
+        let mut received = self.received.lock();
         match path {
             "/v1/traces" => {
                 for of in ExportTraceServiceRequest::decode(body).expect("protobuf").resource_spans {
@@ -108,13 +109,13 @@ impl Collector {
 
     /// The spans of a trace that have come.
     fn spans(&self, id: &str) -> Vec<Span> {
-        let received = self.received.lock().unwrap();
+        let received = self.received.lock();
         received.spans.iter().filter(|span| hex(&span.trace_id) == id).cloned().collect()
     }
 
     /// The latest value of a counter or gauge of whole numbers of a cache type.
     fn metric(&self, name: &str, cache_type: &str) -> Option<u64> {
-        let received = self.received.lock().unwrap();
+        let received = self.received.lock();
         let all = received.metrics.as_ref()?.resource_metrics.iter();
         let metrics = all.flat_map(|of| &of.scope_metrics).flat_map(|scope| &scope.metrics);
         let points = match metrics.into_iter().find(|metric| metric.name == name)?.data.as_ref()? {
@@ -246,7 +247,7 @@ fn a_collector_receives_traces_below_their_parents_and_the_figures_of_the_statis
         }
     }
     {
-        let received = collector.received.lock().unwrap();
+        let received = collector.received.lock();
         for resource in &received.resources {
             let of = |name| text(&resource.attributes, name);
             assert_eq!(

@@ -13,7 +13,9 @@ use bytes::Bytes;
 use cache_events::wire::{self, CargoKind};
 use cache_events::{Group, NodeId, Partition, Position, Tag};
 
-use crate::transport::{Hint, HintStream, LogEntry, Missed, SyncAnswer, Transport, TransportError};
+use crate::transport::{
+    Description, Hint, HintStream, LogEntry, Missed, SyncAnswer, Transport, TransportError,
+};
 
 /// How long a hint may take to arrive.
 const HINT_PATIENCE: Duration = Duration::from_secs(5);
@@ -103,6 +105,7 @@ pub fn rules() -> Vec<Rule> {
         a_node_ahead_ends_the_epoch,
         a_trimmed_log_is_a_gap_with_the_groups,
         positions_at_the_limit_are_refused,
+        who_says_who_it_is_stands_in_the_roster_until_it_leaves,
     ]
 }
 
@@ -410,4 +413,40 @@ async fn hear(stream: &mut dyn HintStream, wanted: Partition) -> Result<(Positio
         Ok(heard) => heard,
         Err(_) => Err(Broken(format!("nothing was heard of partition {wanted}"))),
     }
+}
+
+/// Each node stands in the roster with what it said last, and no more once it has left.
+pub async fn who_says_who_it_is_stands_in_the_roster_until_it_leaves(harness: &dyn Harness) -> Verdict {
+    let transport = harness.transport();
+    let (a, b) = (NodeId::new("roster_a")?, NodeId::new("roster_b")?);
+    let said = |text: &'static str| Description::new(Bytes::from_static(text.as_bytes()));
+    let stands = async || -> Result<Vec<(String, Bytes)>, Broken> {
+        let mut rows = transport.roster().await?;
+        rows.retain(|row| row.node == a || row.node == b);
+        rows.sort_by(|one, other| one.node.cmp(&other.node));
+        if let Some(old) = rows.iter().find(|row| row.age_ms > 10_000) {
+            return Err(Broken(format!("what was said just now is {} ms old", old.age_ms)));
+        }
+        Ok(rows.into_iter().map(|row| (row.node.to_string(), row.description)).collect())
+    };
+    let row = |node: &NodeId, text: &'static str| (node.to_string(), Bytes::from_static(text.as_bytes()));
+    transport.introduce(&a, said("first").as_ref()).await?;
+    transport.introduce(&b, said("{\"json\": \"\u{fc}:\u{0}\"}").as_ref()).await?;
+    transport.introduce(&a, said("second").as_ref()).await?;
+    let found = stands().await?;
+    require!(
+        found == [row(&a, "second"), row(&b, "{\"json\": \"\u{fc}:\u{0}\"}")],
+        "the roster is {found:?}"
+    );
+    transport.introduce(&a, None).await?;
+    transport.introduce(&a, None).await?;
+    let found = stands().await?;
+    require!(
+        found.len() == 1 && found[0].0 == b.as_str(),
+        "after the first has left the roster is {found:?}"
+    );
+    transport.introduce(&b, None).await?;
+    let found = stands().await?;
+    require!(found.is_empty(), "after all have left the roster is {found:?}");
+    Ok(())
 }

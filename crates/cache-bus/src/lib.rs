@@ -50,5 +50,8 @@ pub use bus::{Bus, BusHealth, PartitionHealth};
 pub use config::{BusConfig, BusConfigError};
 pub use protocol::{Action, Answer, Cargo, Missing, Protocol, SyncOrder, Told};
 pub use receiver::{FlushCause, Receiver, Turn};
-pub use transport::{GroupStamp, Hint, HintStream, LogEntry, Missed, SyncAnswer, Transport, TransportError};
+pub use transport::{
+    Description, GroupStamp, Hint, HintStream, LogEntry, Missed, ROSTER_ROWS_MAX, ROSTER_TTL, RosterRow,
+    SyncAnswer, Transport, TransportError,
+};
 pub use view::{Counters, Standing, State, View};

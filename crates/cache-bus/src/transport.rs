@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -33,6 +34,59 @@ pub trait Transport: Send + Sync + 'static {
         at: Position,
         max: u32,
     ) -> Result<SyncAnswer, TransportError>;
+
+    /// Says who a node is, for [`roster`](Self::roster), in place of what it said before; with nothing it leaves.
+    /// Beside the log: what is said here touches no position, no epoch and no sync. Does nothing where nodes
+    /// cannot know of each other.
+    async fn introduce(
+        &self,
+        node: &NodeId,
+        description: Option<&Description>,
+    ) -> Result<(), TransportError> {
+        let _ = (node, description);
+        Ok(())
+    }
+
+    /// The nodes that said who they are within [`ROSTER_TTL`], in any order.
+    async fn roster(&self) -> Result<Vec<RosterRow>, TransportError> {
+        Ok(Vec::new())
+    }
+}
+
+/// How long a node stands in the roster that says nothing.
+pub const ROSTER_TTL: Duration = Duration::from_secs(30);
+/// Nodes in the roster; above it new ones are not noted.
+pub const ROSTER_ROWS_MAX: usize = 1_000;
+
+/// What a node says of itself: any bytes, not empty, at most [`BYTES_MAX`](Self::BYTES_MAX) of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description(Bytes);
+
+impl Description {
+    /// The most bytes.
+    pub const BYTES_MAX: usize = 4096;
+
+    /// A description; `None` where it is empty or too long.
+    pub fn new(bytes: impl Into<Bytes>) -> Option<Self> {
+        let bytes = bytes.into();
+        (!bytes.is_empty() && bytes.len() <= Self::BYTES_MAX).then_some(Self(bytes))
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+/// A node that said who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RosterRow {
+    /// The node.
+    pub node: NodeId,
+    /// What it said.
+    pub description: Bytes,
+    /// How long ago, in milliseconds by the server's clock.
+    pub age_ms: u64,
 }
 
 /// A subscription. Dropping it ends it.

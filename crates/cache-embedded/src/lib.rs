@@ -26,6 +26,7 @@ mod expiring;
 mod groups;
 mod log;
 mod outlets;
+mod roster;
 mod server;
 mod shard;
 mod stamps;

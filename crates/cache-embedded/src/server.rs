@@ -12,6 +12,7 @@ use tokio::sync::broadcast;
 
 use crate::config::EmbeddedConfig;
 use crate::outlets::Outlets;
+use crate::roster::Roster;
 use crate::shard::{NewRecord, Refusal, Shard};
 use crate::stamps::Now;
 
@@ -22,6 +23,7 @@ pub struct EmbeddedServer(Arc<Inner>);
 struct Inner {
     shards: Box<[Mutex<Shard>]>,
     outlets: Outlets,
+    roster: Mutex<Roster>,
     clock: Arc<dyn Clock>,
     started: Now,
 }
@@ -51,7 +53,7 @@ impl EmbeddedServer {
         let shard = |number| Mutex::new(Shard::new(Partition(number), &config, started));
         let shards = (0..config.partitions()).map(shard).collect();
         let outlets = Outlets::new(config.hints_max, config.public_events_max);
-        Self(Arc::new(Inner { shards, outlets, clock, started }))
+        Self(Arc::new(Inner { shards, outlets, roster: Mutex::default(), clock, started }))
     }
 
     /// Subscribes to the public channel: the events of writes with a public form, as JSON objects.
@@ -85,6 +87,7 @@ impl EmbeddedServer {
 
     /// Loses everything and begins a new epoch in each partition, as a server does that comes back without its data.
     pub fn restart_empty(&self) {
+        self.0.roster.lock().clear();
         for shard in &self.0.shards {
             let mut shard = shard.lock();
             // Refused only where no epoch is left, which takes a clock of the year 2255.
@@ -101,6 +104,12 @@ impl EmbeddedServer {
 
     pub(crate) fn outlets(&self) -> &Outlets {
         &self.0.outlets
+    }
+
+    /// Runs one step of the roster, at this server's time in milliseconds.
+    pub(crate) fn roster_step<T>(&self, step: impl FnOnce(&mut Roster, u64) -> T) -> T {
+        let mut roster = self.0.roster.lock();
+        step(&mut roster, self.0.now().tick)
     }
 
     pub(crate) fn partition_count(&self) -> u32 {

@@ -1,7 +1,7 @@
 //! The port to the server as a transport.
 
 use async_trait::async_trait;
-use cache_bus::{Hint, HintStream, SyncAnswer, Transport, TransportError};
+use cache_bus::{Description, Hint, HintStream, RosterRow, SyncAnswer, Transport, TransportError};
 use cache_events::{NodeId, Partition, Position};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -32,6 +32,19 @@ impl Transport for EmbeddedServer {
     ) -> Result<SyncAnswer, TransportError> {
         let answer = self.step(partition, |shard, now, out| shard.sync(node, at, max, now, out));
         Ok(answer.and_then(|answer| answer)?)
+    }
+
+    async fn introduce(
+        &self,
+        node: &NodeId,
+        description: Option<&Description>,
+    ) -> Result<(), TransportError> {
+        self.roster_step(|roster, now| roster.introduce(node, description, now));
+        Ok(())
+    }
+
+    async fn roster(&self) -> Result<Vec<RosterRow>, TransportError> {
+        Ok(self.roster_step(|roster, now| roster.rows(now)))
     }
 }
 

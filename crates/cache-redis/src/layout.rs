@@ -5,6 +5,7 @@
 //! <prefix>:{T}:fp                              the same in a Cluster, where a key belongs to a slot
 //! <prefix>:{T}:m                               meta of a partition (hash)
 //! <prefix>:{T}:l                               its log (stream)
+//! <prefix>:{T}:n                               who the nodes say they are (hash), in the first partition
 //! <prefix>:{T}:v:<ns>/<resource>/<params>      a record
 //! <prefix>:{T}:w:<ns>/<resource>/<params>      its load lease, or a hold
 //! <prefix>:{T}:r:<ns>/<resource>               stamp of a resource
@@ -49,6 +50,7 @@ impl Layout {
                 stem: format!("{prefix}:{{{tag}}}:"),
                 meta: format!("{prefix}:{{{tag}}}:m"),
                 log: format!("{prefix}:{{{tag}}}:l"),
+                roster: format!("{prefix}:{{{tag}}}:n"),
                 channel: format!("{prefix}:{db}:{{{tag}}}:ch"),
                 fingerprint: if in_cluster { format!("{prefix}:{{{tag}}}:fp") } else { shared },
                 slot: tags::slot(&tag),
@@ -90,6 +92,7 @@ pub(crate) struct Part {
     stem: String,
     pub(crate) meta: String,
     pub(crate) log: String,
+    pub(crate) roster: String,
     pub(crate) channel: String,
     /// Under which name all nodes of the deployment say what they agree on.
     pub(crate) fingerprint: String,

@@ -117,4 +117,6 @@ scripts! {
     apart = ["apart"];
     free = ["free"];
     nodes = ["common", "nodes"];
+    introduce = ["introduce"];
+    roster = ["roster"];
 }

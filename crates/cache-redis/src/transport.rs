@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bb8_redis::redis::Value;
-use cache_bus::{GroupStamp, HintStream, LogEntry, Missed, SyncAnswer, Transport, TransportError};
+use cache_bus::{
+    Description, GroupStamp, HintStream, LogEntry, Missed, ROSTER_ROWS_MAX, ROSTER_TTL, RosterRow,
+    SyncAnswer, Transport, TransportError,
+};
 use cache_events::{Group, NodeId, Partition, Position};
 
 use crate::config::{ConfigError, RedisConfig};
@@ -86,7 +89,45 @@ impl Transport for RedisTransport {
         self.dialer.saw_epoch(partition, answer.head.epoch);
         Ok(answer)
     }
+
+    async fn introduce(
+        &self,
+        node: &NodeId,
+        description: Option<&Description>,
+    ) -> Result<(), TransportError> {
+        let script = &self.dialer.scripts.introduce;
+        let mut cmd = script.call(1);
+        cmd.arg(&self.dialer.layout.part(ROSTER_AT).roster).arg(node.as_str());
+        let said = description.map_or(&[][..], |description| description.bytes());
+        cmd.arg(said).arg(ROSTER_TTL.as_millis() as u64).arg(ROSTER_ROWS_MAX);
+        self.control.eval(ROSTER_AT, script, &cmd).await?;
+        Ok(())
+    }
+
+    async fn roster(&self) -> Result<Vec<RosterRow>, TransportError> {
+        let script = &self.dialer.scripts.roster;
+        let mut cmd = script.call(1);
+        cmd.arg(&self.dialer.layout.part(ROSTER_AT).roster).arg(ROSTER_TTL.as_millis() as u64);
+        let Value::Array(list) = self.control.eval(ROSTER_AT, script, &cmd).await? else {
+            return Err(reply::odd("roster").into());
+        };
+        let mut rows = Vec::with_capacity(list.len() / 3);
+        let mut list = list.into_iter();
+        while let (Some(node), Some(age_ms), Some(description)) = (list.next(), list.next(), list.next()) {
+            // A row that cannot be read is nobody's.
+            let Some(Ok(node)) = reply::text(&node).map(NodeId::new) else { continue };
+            let (Some(age_ms), Some(description)) = (reply::number(&age_ms), reply::bytes(description))
+            else {
+                return Err(reply::odd("roster").into());
+            };
+            rows.push(RosterRow { node, description, age_ms });
+        }
+        Ok(rows)
+    }
 }
+
+/// The partition with whose master the roster is.
+const ROSTER_AT: Partition = Partition(0);
 
 fn sync_answer(answer: Value, at: Position) -> Result<SyncAnswer, Fault> {
     let (head, server_ms) = reply::head(&answer, 1)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use cache_bus::{Hint, HintStream, Missed, SyncAnswer, Transport, TransportError};
+use cache_bus::{Description, Hint, HintStream, Missed, RosterRow, SyncAnswer, Transport, TransportError};
 use cache_events::{NodeId, Partition, Position, wire};
 use tokio::sync::watch;
 
@@ -144,6 +144,20 @@ impl Transport for FaultyTransport {
             (answer.head, answer.missed) = (at, Missed::Entries(Vec::new()));
         }
         Ok(answer)
+    }
+
+    async fn introduce(
+        &self,
+        node: &NodeId,
+        description: Option<&Description>,
+    ) -> Result<(), TransportError> {
+        self.check()?;
+        self.inner.introduce(node, description).await
+    }
+
+    async fn roster(&self) -> Result<Vec<RosterRow>, TransportError> {
+        self.check()?;
+        self.inner.roster().await
     }
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cache_bus::{Hint, HintStream, LogEntry, Missed, SyncAnswer, Transport, TransportError};
+use cache_bus::{
+    Description, Hint, HintStream, LogEntry, Missed, RosterRow, SyncAnswer, Transport, TransportError,
+};
 use cache_events::{Key, Namespace, NodeId, Partition, Pattern, Position, Version, wire};
 use cache_l2::{
     Append, Invalidation, Lease, LeaseAnswer, LeaseAsk, LeaseToken, ReadAnswer, Store, StoreError,
@@ -78,6 +80,18 @@ impl Transport for Deaf {
             *entries = entries.iter().map(deaf).collect();
         }
         Ok(answer)
+    }
+
+    async fn introduce(
+        &self,
+        node: &NodeId,
+        description: Option<&Description>,
+    ) -> Result<(), TransportError> {
+        self.0.introduce(node, description).await
+    }
+
+    async fn roster(&self) -> Result<Vec<RosterRow>, TransportError> {
+        self.0.roster().await
     }
 }
 

@@ -57,6 +57,20 @@ impl Scope {
         }
     }
 
+    /// Whether it covers a key whose value carries these groups.
+    pub fn covers(&self, key: &Key, groups: &[u64]) -> bool {
+        match self {
+            Self::Key(of) => of == key,
+            Self::Resource { namespace, resource } => {
+                namespace == key.namespace() && resource == key.resource()
+            }
+            Self::Tag(tag) => groups.contains(&Group::tag(tag).id()),
+            Self::Namespace(namespace) => namespace == key.namespace(),
+            Self::Pattern { namespace, pattern } => namespace == key.namespace() && pattern.covers(key),
+            Self::All => true,
+        }
+    }
+
     /// The namespace, where the scope lies within one.
     pub fn namespace(&self) -> Option<&Namespace> {
         match self {

@@ -11,6 +11,17 @@ use crate::shelf::Shelf;
 use crate::sync::Ordering;
 use crate::{Address, Meta, Origin};
 
+/// Whether an entry would be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// It would be.
+    Served,
+    /// Its time is over, or nobody has asked for it for longer than its idle time.
+    Expired,
+    /// A flush, or a stamp of one of its groups, is later than it.
+    Outdated,
+}
+
 impl<K, V, P: Policy> L1<K, V, P> {
     /// Shows every entry, dead ones included, for diagnostics: key, value, meta. Of those that a new epoch outdated the
     /// epoch is forgotten and 0. Shard by shard, under the shared lock.
@@ -31,11 +42,27 @@ impl<K, V, P: Policy> L1<K, V, P> {
         Q: Eq + ?Sized,
         V: Clone,
     {
+        let (value, meta, standing) = self.look(key, at, now)?;
+        (standing == Standing::Served).then_some((value, meta))
+    }
+
+    /// What is held, served or not, without being a [`get`](Self::get), and whether one would serve it. Of one that a new
+    /// epoch outdated the epoch is forgotten and 0.
+    pub fn look<Q>(&self, key: &Q, at: &Address, now: u64) -> Option<(V, Meta, Standing)>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+        V: Clone,
+    {
         let shelf = self.shard(at.resource()).shelf.read();
         let (slot, front) = shelf.find(at.hash(), |held| held.borrow() == key)?;
         let entry = shelf.parts(slot, front);
-        let served = now < shelf.deadline(slot, entry) && self.is_current(entry);
-        served.then(|| (front.value.clone(), self.meta(&shelf, slot, entry)))
+        let standing = match now < shelf.deadline(slot, entry) {
+            false => Standing::Expired,
+            true if self.is_current(entry) => Standing::Served,
+            true => Standing::Outdated,
+        };
+        Some((front.value.clone(), self.meta(&shelf, slot, entry), standing))
     }
 
     /// Of one that a new epoch outdated the epoch is forgotten and 0.

@@ -88,6 +88,7 @@ pub use cache::{Config, L1};
 pub use cache_policy::{BoxedFamily, Family, Policy};
 pub use curve::{Curve, KEYS_WATCHED};
 pub use fence::{Fence, GROUPS_MAX};
+pub use inspect::Standing;
 pub use pool::{Borrower, Pool};
 pub use pressure::{MemoryPressure, MemoryReading, PressureConfig};
 pub use words::{

@@ -88,6 +88,17 @@ impl FromStr for Freshness {
     }
 }
 
+/// How fresh an entry of L1 is known to be.
+#[derive(Clone, Copy)]
+pub(crate) struct Proof {
+    /// Milliseconds since it was read from the source.
+    pub(crate) age_ms: u64,
+    /// Milliseconds since it was last known to be current.
+    pub(crate) lag_ms: u64,
+    /// That is beyond the bound.
+    pub(crate) stale: bool,
+}
+
 impl<V: Cacheable> Space<V> {
     /// Whether an entry of L1 is what a read asks for: how long ago it was last known to be current, and whether that is
     /// beyond the bound. `asked`: when the read began, if a proof was fetched for it since. Runs under the lock of a shard of L1.
@@ -100,17 +111,31 @@ impl<V: Cacheable> Space<V> {
         freshness: &Freshness,
         (asked, now): (Option<u64>, u64),
     ) -> Option<(u64, bool)> {
-        let age_ms = now.saturating_sub(facts.born);
-        let lag_ms = match self.settings.event_driven {
-            true => core.unproven_for(partition, facts.load_start, now),
-            false => age_ms,
-        };
-        let stale = self.settings.event_driven && lag_ms > self.bound_ms && !mutated!("bound_unchecked");
+        let Proof { age_ms, lag_ms, stale } = self.proof(core, partition, facts.born, facts.load_start, now);
         let enough = match freshness {
             Freshness::Bounded => !stale || self.may_serve_stale(age_ms),
             wish => self.suffices(core, partition, facts, wish, stale, (asked, now)),
         };
         enough.then_some((lag_ms, stale))
+    }
+
+    /// How fresh an entry of L1 is known to be.
+    #[inline(always)]
+    pub(crate) fn proof(
+        &self,
+        core: &Core,
+        partition: Partition,
+        born: u64,
+        load_start: u64,
+        now: u64,
+    ) -> Proof {
+        let age_ms = now.saturating_sub(born);
+        let lag_ms = match self.settings.event_driven {
+            true => core.unproven_for(partition, load_start, now),
+            false => age_ms,
+        };
+        let stale = self.settings.event_driven && lag_ms > self.bound_ms && !mutated!("bound_unchecked");
+        Proof { age_ms, lag_ms, stale }
     }
 
     /// Kept out of the way of a usual hit.
@@ -152,8 +177,13 @@ impl<V: Cacheable> Space<V> {
 
     #[cold]
     fn may_serve_stale(&self, age_ms: u64) -> bool {
+        self.served_stale(self.permits_stale(age_ms))
+    }
+
+    /// Whether the namespace has what is beyond the bound and of this age served.
+    pub(crate) fn permits_stale(&self, age_ms: u64) -> bool {
         let Degraded::BoundedStale(max) = self.settings.degraded else { return false };
-        self.served_stale(u128::from(age_ms) <= max.as_millis())
+        u128::from(age_ms) <= max.as_millis()
     }
 
     fn served_stale(&self, served: bool) -> bool {

@@ -10,6 +10,7 @@ use tracing::Instrument;
 use crate::answer::{Answer, PutOutcome, ReadOptions, WriteOptions, Written};
 use crate::core::Core;
 use crate::error::{ReadError, WriteError, WrongNamespace};
+use crate::explain::{Explained, Resident};
 use crate::freshness::Freshness;
 use crate::settings::NamespaceSettings;
 use crate::space::{Cacheable, Space};
@@ -40,6 +41,8 @@ pub(crate) trait JsonSpace: Send + Sync {
         value: Value,
         options: &WriteOptions,
     ) -> Result<Written, WriteError>;
+    async fn explain(&self, core: &Core, key: &Key) -> Explained;
+    fn residents(&self, core: &Core, limit: usize) -> (Vec<Resident>, bool);
 }
 
 #[async_trait]
@@ -88,6 +91,14 @@ impl<V: Cacheable> JsonSpace for Space<V> {
             PutOutcome::Stored(written) => Ok(written),
             PutOutcome::Outdated => unreachable!("only a versioned put can be outdated"),
         }
+    }
+
+    async fn explain(&self, core: &Core, key: &Key) -> Explained {
+        Space::explain(self, core, key).await
+    }
+
+    fn residents(&self, core: &Core, limit: usize) -> (Vec<Resident>, bool) {
+        Space::residents(self, core, limit)
     }
 }
 
@@ -190,6 +201,21 @@ impl JsonCache {
     pub async fn put(&self, key: &Key, value: Value, options: &WriteOptions) -> Result<Written, WriteError> {
         self.check(key)?;
         self.space.put(&self.core, key, value, options).await
+    }
+
+    /// Why a read of a key would be answered as it is, by what judges reads. Changes nothing: it counts as no read, moves and
+    /// fills no entry. Asks L2 once.
+    ///
+    /// # Errors
+    /// The key is of another namespace.
+    pub async fn explain(&self, key: &Key) -> Result<Explained, WrongNamespace> {
+        self.check(key)?;
+        Ok(self.space.explain(&self.core, key).await)
+    }
+
+    /// What L1 would serve, for comparing nodes: the first keys by name, and whether there are more. Looks through all of L1.
+    pub fn residents(&self, limit: usize) -> (Vec<Resident>, bool) {
+        self.space.residents(&self.core, limit)
     }
 
     /// What happened in this namespace since the start.

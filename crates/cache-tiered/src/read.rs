@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cache_events::{Key, Partition, Position, Version};
 use cache_l1::{Address, Facts};
+use cache_l2::{ReadAnswer, ReadItem};
 
 use crate::answer::{Answer, ReadOptions, Tier};
 use crate::audit::Look;
@@ -19,6 +20,15 @@ use crate::times::L2Op;
 
 /// How long a read waits for a sync that it needs in order to judge what L2 said.
 const SYNC_WAIT: Duration = Duration::from_millis(400);
+
+/// What L2 has of some keys, and by what it is judged.
+pub(crate) struct L2Told {
+    pub(crate) items: Vec<ReadItem>,
+    /// The epoch whose records count.
+    pub(crate) live: u64,
+    pub(crate) now: u64,
+    pub(crate) server_now: u64,
+}
 
 impl<V: Cacheable> Space<V> {
     /// The hit path: no allocation, no await, no lock that a writer holds long.
@@ -194,7 +204,7 @@ impl<V: Cacheable> Space<V> {
         let partition = self.partition(first);
         let Ok(Some(answer)) = core.store.read_replica(partition, keys).await else { return Vec::new() };
         let (live, now) = (core.view.epoch(partition), core.clock.now());
-        let judge = |(key, item): (&Key, cache_l2::ReadItem)| {
+        let judge = |(key, item): (&Key, ReadItem)| {
             let found = self.judge(key, &item.record?, live, item.stamp, core.server_now(), now)?;
             count(&self.counters.l2_hits);
             count(&self.counters.stale_served);
@@ -217,6 +227,28 @@ impl<V: Cacheable> Space<V> {
                 return nothing();
             }
         };
+        let Some(told) = self.adopted(core, partition, answer).await else { return nothing() };
+        let L2Told { items, live, now, server_now } = told;
+        let judge = |(key, item): (&Key, ReadItem)| {
+            let bytes = item.record?;
+            let found = self.judge(key, &bytes, live, item.stamp, server_now, now)?;
+            self.audit_l2(key, &found, asked);
+            Some(found)
+        };
+        let found: Vec<_> = keys.iter().zip(items).map(judge).collect();
+        let hits = found.iter().flatten().count() as u64;
+        self.counters.l2_hits.fetch_add(hits, Ordering::Relaxed);
+        self.counters.l2_misses.fetch_add(keys.len() as u64 - hits, Ordering::Relaxed);
+        found
+    }
+
+    /// By what the records of an answer of L2 are judged; `None`: it is of an epoch that this node could not adopt.
+    pub(crate) async fn adopted(
+        &self,
+        core: &Core,
+        partition: Partition,
+        answer: ReadAnswer,
+    ) -> Option<L2Told> {
         if answer.epoch > core.view.epoch(partition) && !mutated!("epoch_of_reads_ignored") {
             // The store has lost its history since this node last heard of it. What it says is judged by the new
             // epoch only after this node has adopted that.
@@ -226,19 +258,9 @@ impl<V: Cacheable> Space<V> {
         // A connection made before the epoch began is fine: a record of the live epoch exists only where that epoch
         // is. One made in an epoch that this node could not adopt is not.
         if answer.epoch > live && !mutated!("epoch_of_reads_ignored") {
-            return nothing();
+            return None;
         }
-        let judge = |(key, item): (&Key, cache_l2::ReadItem)| {
-            let bytes = item.record?;
-            let found = self.judge(key, &bytes, live, item.stamp, server_now, now)?;
-            self.audit_l2(key, &found, asked);
-            Some(found)
-        };
-        let found: Vec<_> = keys.iter().zip(answer.items).map(judge).collect();
-        let hits = found.iter().flatten().count() as u64;
-        self.counters.l2_hits.fetch_add(hits, Ordering::Relaxed);
-        self.counters.l2_misses.fetch_add(keys.len() as u64 - hits, Ordering::Relaxed);
-        found
+        Some(L2Told { items: answer.items, live, now, server_now })
     }
 
     /// Reads many keys: those in L1 at once, the others in one round trip for each partition.

@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use cache_events::{Group, Key, Partition, Pattern, Position, Version};
 use cache_l1::{Address, Borrower, Fence, Groups, L1, Meta, Origin, Pool, Snapshot};
-use cache_l2::{BincodeCodec, Codec, JsonCodec, RecordFormat, RecordHead, SealError, fingerprint};
+use cache_l2::{
+    BincodeCodec, Codec, JsonCodec, Opened, RecordError, RecordFormat, RecordHead, SealError, fingerprint,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -17,6 +19,7 @@ use crate::answer::Tier;
 use crate::audit::{Audit, What};
 use crate::cache::PolicyFactory;
 use crate::error::ReadError;
+use crate::explain::Refusal;
 use crate::flight::Flights;
 use crate::receive::{LocalSpace, Update};
 use crate::settings::{CodecChoice, NamespaceSettings};
@@ -239,13 +242,16 @@ impl<V: Cacheable> Space<V> {
         now: u64,
     ) -> Option<Found<V>> {
         let judged = self.take_record(key, bytes, live_epoch, stamp, server_now, now);
-        if judged.is_none() {
+        if let Err(why) = &judged {
+            if let Refusal::Unreadable(error) = why {
+                tracing::debug!(%key, %error, "a record of L2 is treated as a miss");
+            }
             count(&self.counters.records_refused);
         }
-        judged
+        judged.ok()
     }
 
-    /// [`judge`](Self::judge) without counting.
+    /// [`judge`](Self::judge) without counting, and why a record cannot be taken.
     pub(crate) fn take_record(
         &self,
         key: &Key,
@@ -254,39 +260,40 @@ impl<V: Cacheable> Space<V> {
         stamp: Option<Position>,
         server_now: u64,
         now: u64,
-    ) -> Option<Found<V>> {
-        let opened = match self.format.open(bytes, key, &*self.codec) {
-            Ok(opened) => opened,
-            Err(error) => {
-                tracing::debug!(%key, %error, "a record of L2 is treated as a miss");
-                return None;
-            }
-        };
+    ) -> Result<Found<V>, Refusal> {
+        let opened = self.open(key, bytes).map_err(Refusal::Unreadable)?;
         let head = opened.head;
         if head.origin.epoch != live_epoch && !mutated!("dead_epoch_taken") {
-            return None;
+            return Err(Refusal::DeadEpoch { live: live_epoch });
         }
         // One of a later epoch, which this node may not have adopted yet, says as much: it took the place of the last one of
         // the record's epoch.
-        if stamp.is_some_and(|stamp| stamp > head.origin) && !mutated!("resource_stamp_ignored") {
-            return None;
+        if let Some(stamp) = stamp.filter(|stamp| *stamp > head.origin)
+            && !mutated!("resource_stamp_ignored")
+        {
+            return Err(Refusal::Resource { stamp });
         }
         let partition = self.partition(key).0;
         let stamped = self.fence.stamped_after(partition, &[self.group.id()], head.origin.seq)
             || self.fence.stamped_after(partition, &head.groups, head.origin.seq);
         if stamped && !mutated!("group_stamp_ignored") {
-            return None;
+            return Err(Refusal::Group);
         }
         // The stamps must be those of the record's epoch. This node's own flush replaces them before the bus has adopted the
         // epoch that it began. Asked last: whoever sees the old epoch here has seen all of its stamps.
         if self.fence.epoch(partition) != live_epoch && !mutated!("stamps_of_another_epoch") {
-            return None;
+            return Err(Refusal::EpochBegins);
         }
         let weight = (opened.raw_len + key.weight()).try_into().unwrap_or(u32::MAX);
         self.dated(head, opened.value, weight, server_now, now)
     }
 
-    /// What a record says, its times by this node's clock; nothing if they are over.
+    /// Reads a record, whatever it is worth.
+    pub(crate) fn open(&self, key: &Key, bytes: &[u8]) -> Result<Opened<V>, RecordError> {
+        self.format.open(bytes, key, &*self.codec)
+    }
+
+    /// What a record says, its times by this node's clock, unless they are over.
     pub(crate) fn dated(
         &self,
         head: RecordHead,
@@ -294,16 +301,17 @@ impl<V: Cacheable> Space<V> {
         weight: u32,
         server_now: u64,
         now: u64,
-    ) -> Option<Found<V>> {
-        let remaining = head.hard_expiry.checked_sub(server_now).filter(|&left| left > 0)?;
+    ) -> Result<Found<V>, Refusal> {
+        let remaining =
+            head.hard_expiry.checked_sub(server_now).filter(|&left| left > 0).ok_or(Refusal::Expired)?;
         // Longer than any record of the namespace may live: the store's clock was put back since it was written. It outlives
         // the stamps that outdate it.
         if u128::from(remaining) > self.settings.stamp_ttl().as_millis() && !mutated!("overlong_record_taken")
         {
-            return None;
+            return Err(Refusal::Overlong);
         }
         let soft = head.soft_expiry.saturating_sub(server_now);
-        Some(Found {
+        Ok(Found {
             value: value.map(Arc::new),
             tier: Tier::L2,
             origin: head.origin,

@@ -95,13 +95,13 @@ impl<V: Cacheable> Space<V> {
         if !stamp_position(&mut record, update.position) {
             return None;
         }
-        self.take_record(update.key, &record, update.position.epoch, None, update.server_now, update.now)
+        self.take_record(update.key, &record, update.position.epoch, None, update.server_now, update.now).ok()
     }
 
     fn delta_of(&self, update: &Update<'_>, value: &V, held: &Meta) -> Option<Found<V>> {
         let Patched { value, head, weight } = self.patcher.as_ref()?.patched(update, value, held)?;
         let head = RecordHead { origin: update.position, ..head };
-        self.dated(head, Some(value), weight, update.server_now, update.now)
+        self.dated(head, Some(value), weight, update.server_now, update.now).ok()
     }
 }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use cache_bus::Missed;
-use cache_events::{CacheEvent, Clock, Key, Partition, Position, Scope, Version, wire};
+use cache_events::{CacheEvent, Clock, Key, Partition, Position, Version, wire};
 use cache_l2::was_put;
 
 use super::{Audit, Happening, Look, What};
@@ -131,8 +131,8 @@ impl<V: Cacheable> Space<V> {
             }
             let record = item.record.filter(|_| comparable);
             let put = record.as_deref().is_some_and(was_put);
-            let found =
-                record.and_then(|bytes| self.take_record(key, &bytes, live, item.stamp, server_now, now));
+            let found = record
+                .and_then(|bytes| self.take_record(key, &bytes, live, item.stamp, server_now, now).ok());
             let suspect = audit.looked(key, found.as_ref().map(|found| found.origin), now);
             if let Some(found) = found {
                 let what = What::InL2 { version: found.version, put };
@@ -156,7 +156,8 @@ impl<V: Cacheable> Space<V> {
         let (now, server_now) = (core.clock.now(), core.server_now());
         for entry in entries {
             let Ok(event) = wire::decode(&entry.payload) else { continue };
-            let covers = event.scopes.iter().any(|scope| covers(scope, key));
+            // Surely, whatever groups its value carries.
+            let covers = event.scopes.iter().any(|scope| scope.covers(key, &[]));
             if covers && entry.position > look.origin && look.born < said(&event, now, server_now) {
                 audit.outdated_by(key, entry.position, What::Logged, now);
             }
@@ -172,17 +173,6 @@ impl<V: Cacheable> Space<V> {
             audit.track(key, &at);
             audit.saw(&at, &Look { tier, origin, version, load_start, born }, false, asked);
         }
-    }
-}
-
-/// Whether an invalidation surely covers a key, whatever groups its value carries.
-fn covers(scope: &Scope, key: &Key) -> bool {
-    match scope {
-        Scope::Key(of) => of == key,
-        Scope::Resource { namespace, resource } => namespace == key.namespace() && resource == key.resource(),
-        Scope::Namespace(namespace) => namespace == key.namespace(),
-        Scope::Pattern { namespace, pattern } => namespace == key.namespace() && pattern.covers(key),
-        _ => false,
     }
 }
 

@@ -10,6 +10,7 @@ mod dashboard;
 mod doctor;
 mod entries;
 mod events;
+mod explain;
 mod figures;
 mod gate;
 mod guard;
@@ -60,6 +61,7 @@ fn routes() -> Vec<Route> {
         admin::routes(),
         entries::routes(),
         events::routes(),
+        explain::routes(),
         figures::routes(),
         history::routes(),
         doctor::routes(),

@@ -27,5 +27,6 @@ pub mod node;
 mod recent;
 mod record;
 pub mod reload;
+mod roster;
 mod schedule;
 pub mod telemetry;

@@ -24,6 +24,7 @@ use crate::memory;
 use crate::recent;
 use crate::record::Record;
 use crate::reload::Reloader;
+use crate::roster;
 use crate::telemetry::{self, otlp::Metrics};
 
 /// How often, and how far apart, a master that does not answer is asked at the start whether it is guarded.
@@ -105,7 +106,11 @@ impl Node {
         let events = Arc::new(Events::new(id, shared.clock.clone(), streams_max));
         let cache = assembly::start(&config, &shared, record.ledger(), &events, beside)?;
         let market = Marketplace::new(cache, record.ledger())?;
-        Ok(Self { app: Arc::new(App::new(market, shared, config, events)?), record, listener, tls })
+        let app = App::new(market, shared, config, events)?;
+        if let Some(url) = roster::url_of(listener.local_addr()?, tls.is_some()) {
+            app.listens_at(url);
+        }
+        Ok(Self { app: Arc::new(app), record, listener, tls })
     }
 
     /// Where it listens.
@@ -142,6 +147,7 @@ impl Node {
             tasks.spawn(watch_health(app.clone(), shutdown.clone()));
         }
         tasks.spawn(recent::watch(app.clone(), shutdown.clone()));
+        tasks.spawn(roster::keep(app.clone(), shutdown.clone()));
         tasks.spawn({
             let (record, market, shutdown) = (record.clone(), app.market().clone(), shutdown.clone());
             async move { record.keep(market, shutdown).await }

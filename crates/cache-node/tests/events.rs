@@ -177,3 +177,82 @@ fn a_booking_is_told_on_the_other_node_within_a_second() {
     let took = told.data["propagation_ms"].as_f64().expect("the store's clock is known");
     assert!((0.0..1_000.0).contains(&took), "{took}");
 }
+
+fn names(client: &Client) -> Vec<String> {
+    let body = client.get("/nodes").body;
+    let nodes = body["nodes"].as_array().expect("a list");
+    nodes.iter().map(|node| node["node_id"].as_str().expect("a name").to_owned()).collect()
+}
+
+#[test]
+fn nodes_on_one_store_know_of_each_other_until_they_leave() {
+    let redis = RedisServer::start();
+    let url = redis.url();
+    let start = |id, region| {
+        let env = [
+            ("EDGE_NODE_ID", id),
+            ("REDIS_URL", url.as_str()),
+            ("EDGE_NODE_REGION", region),
+            ("EDGE_NODE_CACHE_TIER", "edge"),
+        ];
+        let node = Serving::start(&env);
+        node.client.until_status("healthy");
+        node
+    };
+    let (a, b) = (start("a", "us-west"), start("b", "us-east"));
+    a.client.until("/nodes", "both", |answer| answer.body["nodes"].as_array().map(Vec::len) == Some(2));
+    assert_eq!(names(&a.client), ["b", "a"], "by region and name");
+    let nodes = a.client.get("/nodes").body;
+    let (other, me) = (&nodes["nodes"][0], &nodes["nodes"][1]);
+    assert_eq!((&other["me"], &me["me"]), (&json!(false), &json!(true)));
+    assert_eq!(other["url"], json!(b.base), "{other}");
+    assert_eq!((&other["region"], &other["cache_tier"]), (&json!("us-east"), &json!("edge")));
+    assert_eq!(other["fingerprint"], me["fingerprint"]);
+    assert_eq!(me["status"], "healthy", "{me}");
+    assert!(me["figures"]["lag_ms"].as_u64().is_some(), "{me}");
+    let (status, log) = b.terminate();
+    assert!(status.success(), "{log}");
+    assert_eq!(names(&a.client), ["a"], "who stops leaves at once");
+}
+
+#[test]
+fn an_explanation_says_what_is_held_why_and_what_touched_it() {
+    let node = node();
+    let client = &node.client;
+    let path = "/cache/inventory/a%2Fb?site=1";
+    put(client, path);
+    let explain = "/node/explain/inventory/a%2Fb?site=1";
+    let found = client.get(explain).body;
+    assert_eq!((&found["tier"], &found["value"]), (&json!("l1"), &json!(1)), "{found}");
+    assert_eq!((&found["l1"]["usable"], &found["l2"]["usable"]), (&json!(true), &json!(true)));
+    assert_eq!((&found["state"], &found["cache_type"]), (&json!("live"), &json!("inventory")));
+    assert_eq!(found["l1"]["position"], found["events"][0]["position"], "the put: {found}");
+    assert!(texts(&found["why"]).iter().any(|step| step.contains("answered from L1")), "{found}");
+    put(client, "/cache/inventory/other");
+    client.post("/cache/clear", &json!({"cache_type": "inventory", "reason": "moved"}));
+    let gone = client.get(explain).body;
+    assert_eq!((&gone["tier"], &gone["value"]), (&Value::Null, &Value::Null), "{gone}");
+    assert_eq!((&gone["l1"]["present"], &gone["l1"]["usable"]), (&json!(true), &json!(false)), "{gone}");
+    assert!(gone["l1"]["note"].as_str().expect("why").contains("was invalidated after it"), "{gone}");
+    let reasons: Vec<&Value> =
+        gone["events"].as_array().expect("a list").iter().map(|event| &event["reason"]).collect();
+    assert_eq!(reasons, ["moved", "put"], "newest first, and not that of another key");
+    assert_eq!(client.get(path).status, 404, "as it was explained");
+    assert_eq!(client.get("/node/explain/nothing/x").status, 404);
+}
+
+#[test]
+fn entries_are_told_by_name_with_a_digest_of_their_values() {
+    let node = node();
+    let client = &node.client;
+    ["b", "a", "c"].iter().for_each(|name| put(client, &format!("/cache/inventory/{name}")));
+    let all = client.get("/node/entries/inventory?limit=2").body;
+    let keys: Vec<&Value> =
+        all["entries"].as_array().expect("a list").iter().map(|entry| &entry["key"]).collect();
+    assert_eq!(
+        (keys, &all["truncated"]),
+        (vec![&json!("inventory/a/"), &json!("inventory/b/")], &json!(true))
+    );
+    assert_eq!(all["entries"][0]["digest"], all["entries"][1]["digest"], "equal values");
+    assert_eq!(client.get("/node/entries/inventory").body["truncated"], false);
+}

@@ -27,6 +27,8 @@ pub struct HttpConfig {
     pub header_timeout: Duration,
     /// How many may follow the stream of events at the same time; the next one is refused with 503.
     pub event_streams_max: usize,
+    /// Its URL as it tells the others; `None` = where it listens.
+    pub advertise: Option<String>,
     /// How long the node goes on as before once it is told to stop, while it says that it is not ready.
     pub drain_delay: Duration,
     /// How long requests under way may still take after that; past it they are cut off.
@@ -117,6 +119,7 @@ pub(super) fn http(
         connections_max: check.get("http.connections_max", 1, whole(1, 1_000_000)) as usize,
         header_timeout: check.get("http.header_timeout", MINUTE, duration(Duration::from_millis(10), MINUTE)),
         event_streams_max: check.get("http.event_streams_max", 1, whole(1, 100_000)) as usize,
+        advertise: check.read("http.advertise", advertised),
         drain_delay: check.get("http.drain_delay", MINUTE, duration(Duration::ZERO, 10 * MINUTE)),
         drain_limit: check.get("http.drain_limit", MINUTE, duration(Duration::ZERO, 10 * MINUTE)),
     }
@@ -181,6 +184,18 @@ fn network(text: &str) -> Result<IpNet, String> {
     let address = || text.parse::<IpAddr>().map(IpNet::from);
     let network = text.parse::<IpNet>().or_else(|_| address());
     network.map_err(|_| "must be a network such as 10.0.0.0/8, or an address".to_owned())
+}
+
+fn advertised(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    match host {
+        Some(host)
+            if !host.is_empty() && text.len() <= 256 && text.bytes().all(|byte| byte.is_ascii_graphic()) =>
+        {
+            Ok(text.trim_end_matches('/').to_owned())
+        }
+        _ => Err("must be a URL such as http://node-1.example:8080".to_owned()),
+    }
 }
 
 fn listen(text: &str) -> Result<String, String> {

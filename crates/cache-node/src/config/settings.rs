@@ -87,6 +87,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("listen", Some("127.0.0.1:8080")),
     // Who may follow the stream of events at the same time.
     plain("http.event_streams_max", Some("64")),
+    // Where the others find this node; unset: where it listens, unless that is everywhere.
+    plain("http.advertise", None),
     named("node.id", "EDGE_NODE_ID", None),
     named("node.region", "EDGE_NODE_REGION", Some("local")),
     named("node.datacenter", "EDGE_NODE_DATACENTER", Some("local")),

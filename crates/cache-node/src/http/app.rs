@@ -1,7 +1,7 @@
 //! What all routes share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use axum::http::StatusCode;
 use cache_events::Namespace;
@@ -18,6 +18,7 @@ use crate::config::{CacheTypePlan, Live, NodeConfig};
 use crate::events::Events;
 use crate::metrics::requests::Requests;
 use crate::recent::Recent;
+use crate::roster::Roster;
 use crate::telemetry::Telemetry;
 
 /// What all routes share.
@@ -31,6 +32,8 @@ pub struct App {
     logs: RwLock<Arc<Logs>>,
     /// No request is taken any more, and streams end.
     closing: CancellationToken,
+    roster: Roster,
+    listens_at: OnceLock<String>,
     stopping: AtomicBool,
     recent: Recent,
     requests: Requests,
@@ -62,6 +65,8 @@ impl App {
             gate,
             logs,
             closing: CancellationToken::new(),
+            roster: Roster::default(),
+            listens_at: OnceLock::new(),
             stopping: AtomicBool::new(false),
             recent: Recent::default(),
             requests: Requests::default(),
@@ -113,6 +118,21 @@ impl App {
     /// Cancelled when no request is taken any more: a stream that would go on for ever ends then.
     pub(crate) fn closing(&self) -> &CancellationToken {
         &self.closing
+    }
+
+    /// Which nodes there are.
+    pub(crate) fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// From here on the others are told that the node is there, unless the configuration says where.
+    pub fn listens_at(&self, url: String) {
+        let _ = self.listens_at.set(url);
+    }
+
+    /// Where the others find the node, if it says so.
+    pub(crate) fn url(&self) -> Option<String> {
+        self.config.http.advertise.clone().or_else(|| self.listens_at.get().cloned())
     }
 
     /// The cache.

@@ -167,7 +167,7 @@ pub(crate) fn received(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Pro
     })
 }
 
-fn checked(place: Place) -> Result<(String, String), Problem> {
+pub(crate) fn checked(place: Place) -> Result<(String, String), Problem> {
     let Path(place) = place.map_err(|rejection| Problem::bad("path", rejection.body_text()))?;
     Ok(place)
 }

@@ -155,9 +155,8 @@ impl Wanted {
 /// An event as others read it.
 pub(crate) fn record(config: &NodeConfig, heard: &Heard) -> EventRecord {
     let (sequenced, event) = (&heard.sequenced, &heard.sequenced.event);
-    let position = sequenced.position;
     EventRecord {
-        position: format!("{}:{}:{}", sequenced.partition, position.epoch, position.seq),
+        position: position(sequenced.partition, sequenced.position),
         event_id: event.event_id.to_string(),
         event_type: event.event_type.to_string(),
         resource_id: event.resource_id.clone(),
@@ -194,7 +193,12 @@ fn spelled(config: &NodeConfig, scope: &Scope) -> String {
     }
 }
 
-/// Reads what [`record`] writes as the position.
+/// A place in the log of a partition, in one word.
+pub(crate) fn position(partition: Partition, position: Position) -> String {
+    format!("{partition}:{}:{}", position.epoch, position.seq)
+}
+
+/// Reads what [`position`] writes.
 fn place(text: &str) -> Option<(Partition, Position)> {
     let mut numbers = text.trim().splitn(3, ':');
     let mut number = || numbers.next()?.parse::<u64>().ok();

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use cache_api::operate::Nodes;
 use cache_api::{ClusterHealth, Health, Liveness, MasterHealth, Status, TopologyHealth};
 
 use super::App;
 use super::route::{Access, Route};
+use crate::config::TokenScope;
 
 /// How long health waits for Redis: a probe of health must not hang where Redis hangs.
 pub(super) const PROBE_MAX: Duration = Duration::from_millis(400);
@@ -21,12 +23,24 @@ pub(crate) fn routes() -> Vec<Route> {
         Route::get("/health", Access::Public, "How the node is, with its statistics.", health)
             .answer::<Health>(200, "It is healthy or degraded.")
             .answer::<Health>(503, "It is unhealthy: it must not be asked."),
+        Route::get(
+            "/nodes",
+            Access::Needs(TokenScope::Read),
+            "The nodes that share the store, as each described itself of late.",
+            nodes,
+        )
+        .answer::<Nodes>(200, "The nodes, by region and name."),
         Route::get("/health/live", Access::Public, "Whether the process answers at all.", live)
             .answer::<Liveness>(200, "It does."),
         Route::get("/health/ready", Access::Public, "Whether requests should come here.", ready)
             .answer::<Health>(200, "They should.")
             .answer::<Health>(503, unhealthy),
     ]
+}
+
+/// `GET /nodes`
+pub(crate) async fn nodes(Extension(app): Extension<Arc<App>>) -> Json<Nodes> {
+    Json(app.nodes().await)
 }
 
 /// `GET /health`
@@ -61,8 +75,7 @@ impl App {
         let cache = self.cache().health();
         let identity = &self.config().identity;
         let masters_lack = topology.as_ref().is_some_and(|topology| !topology.primary_healthy);
-        let (status, error) =
-            verdict(&cache, redis_connected, masters_lack, self.critical(), self.is_stopping());
+        let (status, error) = self.condition(redis_connected, masters_lack);
         Health {
             status,
             node_id: identity.id.to_string(),
@@ -83,6 +96,15 @@ impl App {
     pub(crate) async fn redis_answers(&self) -> Option<bool> {
         let redis = self.shared().redis.as_ref()?;
         Some(tokio::time::timeout(PROBE_MAX, redis.ping()).await.is_ok_and(|pong| pong.is_ok()))
+    }
+
+    /// The verdict, and what is wrong.
+    pub(crate) fn condition(
+        &self,
+        redis_answers: Option<bool>,
+        masters_lack: bool,
+    ) -> (Status, Option<String>) {
+        verdict(&self.cache().health(), redis_answers, masters_lack, self.critical(), self.is_stopping())
     }
 
     async fn topology(&self) -> Option<TopologyHealth> {

@@ -85,7 +85,7 @@ impl Desk {
 }
 
 #[test]
-fn every_view_loads_and_asks_its_own_node_alone() {
+fn every_view_loads_without_an_error_and_asks_its_own_node_alone() {
     let mut desk = Desk::at("overview", &[]);
     desk.with_gpus();
     assert_eq!(desk.client.get("/market/availability?region=europe&gpu_type=H100").status, 200);
@@ -104,74 +104,19 @@ fn every_view_loads_and_asks_its_own_node_alone() {
     }
     desk.visit("overview");
     desk.browser.until("document.querySelectorAll('.line, .dot').length > 4", "lines in the charts");
-    desk.until_text("Alerts");
+    desk.until_text("No alert stands.");
+    desk.until_text("1 of 1 healthy");
     desk.visit("targets");
     desk.until_text("propagation");
     desk.visit("market?gpu_type=H100&region=europe");
     desk.until_text("4 of 4 free");
     desk.until_text("g4");
+    let absent = desk.browser.eval("document.body.innerText.includes('Not offered')");
+    assert_eq!(absent, false);
+    desk.calm();
     let strange: Vec<&String> =
         desk.browser.requests().iter().filter(|url| !url.starts_with(&base)).collect();
     assert!(strange.iter().all(|url| url.starts_with("about:")), "{strange:?}");
-}
-
-#[test]
-fn a_keyboard_is_enough_and_an_invalidation_needs_a_reason() {
-    let mut desk = Desk::at("overview", &[]);
-    let put = desk.client.ask("PUT", "/cache/device_info/d1", &[("cache-tags", "rack-7")], Some(b"1"));
-    assert_eq!(put.status, 200);
-    desk.until_text("since it started");
-    desk.browser.press("Tab");
-    assert_eq!(desk.focused(), "skip");
-    desk.browser.press("Enter");
-    assert_eq!(desk.focused(), "main");
-    desk.visit("overview");
-    desk.until_text("since it started");
-    desk.tab_to("Keys");
-    desk.browser.press("Enter");
-    let arrived = "document.activeElement.tagName === 'H1' && document.activeElement.innerText === 'Keys'";
-    desk.browser.until(arrived, "the focus is at the new view");
-    desk.live();
-    desk.tab_to("key-type");
-    desk.tab_to("scope-text");
-    desk.browser.write("rack-7");
-    desk.browser.press("Enter");
-    assert_eq!(desk.focused(), "reason");
-    desk.browser.press("Escape");
-    desk.browser.until("!document.querySelector('dialog').open", "Escape closes it");
-    assert_eq!(desk.focused(), "scope-text", "the focus is where it was");
-    desk.browser.press("Enter");
-    // Without a reason nothing happens.
-    desk.browser.press("Enter");
-    assert_eq!(desk.browser.eval("document.querySelector('dialog').open"), true);
-    desk.browser.write("   ");
-    desk.browser.press("Enter");
-    desk.until_text("Say why.");
-    assert_eq!(desk.client.get("/cache/device_info/d1").status, 200);
-    desk.browser.write("the rack was replaced");
-    desk.tab_to("Invalidate");
-    desk.browser.press("Enter");
-    desk.until_text("is invalidated on all nodes");
-    assert_eq!(desk.client.get("/cache/device_info/d1").status, 404);
-    // The event carries the reason, for all who look.
-    desk.visit("events");
-    desk.until_text("manual invalidation");
-    desk.browser.eval("document.querySelectorAll('.event details').forEach((one) => { one.open = true; })");
-    desk.until_text("the rack was replaced");
-    desk.visit("market");
-    desk.until_text("Book a GPU");
-    for control in [
-        "theme",
-        "market-type",
-        "market-region",
-        "book-gpu",
-        "book-user",
-        "book-hours",
-        "Book from now",
-        "offer-status",
-    ] {
-        desk.tab_to(control);
-    }
 }
 
 #[test]
@@ -187,6 +132,7 @@ fn figures_move_as_reads_are_made() {
     desk.browser.until(&format!("{reads} >= {}", before + 50), "the reads are counted");
     desk.browser.until("/\\d %/.test(document.querySelector('#tile-hits .figure').innerText)", "a hit ratio");
     desk.until_text("gpu_pricing");
+    desk.calm();
 }
 
 #[test]
@@ -269,6 +215,98 @@ fn without_a_token_it_asks_for_one_and_with_it_all_is_there() {
     assert_eq!(desk.browser.eval("sessionStorage.length"), 0);
 }
 
+#[test]
+fn a_key_is_explained_and_invalidated_with_a_reason() {
+    let mut desk = Desk::at("keys", &[]);
+    let invalidations =
+        |desk: &Desk| desk.client.get("/cache/stats").body["invalidations"].as_u64().expect("a count");
+    assert_eq!(desk.client.put("/cache/device_info/d%2F1?os=linux", &json!({"cores": 8})).status, 200);
+    desk.live();
+    desk.browser.until("document.querySelector('#key-type option[value=device_info]')", "the types");
+    desk.browser.eval(
+        "(() => { const set = (id, value) => { document.getElementById(id).value = value; }; \
+         set('key-type', 'device_info'); set('key-resource', 'd/1'); set('key-params', 'os=linux'); \
+         document.querySelector('.keyform').requestSubmit(); })()",
+    );
+    desk.until_text("A read now is answered by L1.");
+    desk.until_text("\"cores\": 8");
+    let before = invalidations(&desk);
+    desk.browser.eval("document.getElementById('invalidate').click()");
+    desk.until_text("Invalidate on all nodes?");
+    // Without a reason nothing happens.
+    desk.browser.press("Enter");
+    assert_eq!(desk.browser.eval("document.querySelector('dialog').open"), true);
+    desk.browser.write("   ");
+    desk.browser.press("Enter");
+    desk.until_text("Say why.");
+    assert_eq!(invalidations(&desk), before);
+    desk.browser.write("the device was replaced");
+    desk.browser.press("Enter");
+    desk.until_text("is invalidated on all nodes");
+    desk.until_text("Neither tier would answer");
+    assert!(invalidations(&desk) > before);
+    assert_eq!(desk.client.get("/cache/device_info/d%2F1?os=linux").status, 404);
+    // The event carries the reason, for all who look.
+    desk.visit("events");
+    desk.until_text("manual invalidation");
+    desk.browser.eval("document.querySelectorAll('.event details').forEach((one) => { one.open = true; })");
+    desk.until_text("the device was replaced");
+    desk.calm();
+}
+
+#[test]
+fn a_keyboard_is_enough() {
+    let mut desk = Desk::at("overview", &[]);
+    assert_eq!(desk.client.put("/cache/device_info/d1", &json!(1)).status, 200);
+    desk.until_text("since it started");
+    desk.browser.press("Tab");
+    assert_eq!(desk.focused(), "skip");
+    desk.browser.press("Enter");
+    assert_eq!(desk.focused(), "main");
+    desk.visit("overview");
+    desk.until_text("since it started");
+    desk.tab_to("Keys");
+    desk.browser.press("Enter");
+    desk.browser.until(
+        "document.activeElement.tagName === 'H1' && document.activeElement.innerText === 'Keys'",
+        "the focus is at the new view",
+    );
+    desk.browser.until("document.querySelector('#key-type option[value=device_info]')", "the types");
+    desk.tab_to("key-type");
+    desk.browser.write("");
+    desk.browser.eval("document.activeElement.value = 'device_info'");
+    desk.tab_to("key-resource");
+    desk.browser.write("d1");
+    desk.browser.press("Enter");
+    desk.until_text("A read now is answered by L1.");
+    desk.tab_to("invalidate");
+    desk.browser.press("Enter");
+    assert_eq!(desk.focused(), "reason");
+    desk.browser.press("Escape");
+    desk.browser.until("!document.querySelector('dialog').open", "Escape closes it");
+    assert_eq!(desk.focused(), "invalidate", "the focus is where it was");
+    desk.browser.press("Enter");
+    desk.browser.write("by keyboard");
+    desk.tab_to("Invalidate");
+    desk.browser.press("Enter");
+    desk.until_text("is invalidated on all nodes");
+    desk.visit("market");
+    desk.until_text("Book a GPU");
+    for control in [
+        "theme",
+        "market-type",
+        "market-region",
+        "book-gpu",
+        "book-user",
+        "book-hours",
+        "Book from now",
+        "offer-status",
+    ] {
+        desk.tab_to(control);
+    }
+    desk.calm();
+}
+
 /// Every text whose contrast with what lies behind it is below 4.5 : 1, and every part that is wider than the page.
 const FAULTS: &str = r"(() => {
   const parts = (text) => text.match(/[\d.]+/g).map(Number);
@@ -329,6 +367,7 @@ fn it_can_be_read_in_light_and_dark_on_desks_and_phones() {
     let ground = desk.browser.eval("getComputedStyle(document.body).backgroundColor");
     desk.browser.look_at(390, 844, "light");
     assert_eq!(ground, desk.browser.eval("getComputedStyle(document.body).backgroundColor"));
+    desk.calm();
 }
 
 #[test]
@@ -352,4 +391,63 @@ fn a_node_that_is_gone_is_said_to_be_gone() {
 fn wall_ms() -> f64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.unwrap_or(Duration::ZERO).as_secs_f64() * 1000.0
+}
+
+#[test]
+fn a_tag_is_invalidated_by_keyboard_and_the_market_is_within_reach() {
+    let mut desk = Desk::at("overview", &[]);
+    let put = desk.client.ask("PUT", "/cache/device_info/d1", &[("cache-tags", "rack-7")], Some(b"1"));
+    assert_eq!(put.status, 200);
+    desk.until_text("since it started");
+    desk.browser.press("Tab");
+    assert_eq!(desk.focused(), "skip");
+    desk.browser.press("Enter");
+    assert_eq!(desk.focused(), "main");
+    desk.visit("overview");
+    desk.until_text("since it started");
+    desk.tab_to("Keys");
+    desk.browser.press("Enter");
+    let arrived = "document.activeElement.tagName === 'H1' && document.activeElement.innerText === 'Keys'";
+    desk.browser.until(arrived, "the focus is at the new view");
+    desk.live();
+    desk.tab_to("key-type");
+    desk.tab_to("scope-text");
+    desk.browser.write("rack-7");
+    desk.browser.press("Enter");
+    assert_eq!(desk.focused(), "reason");
+    desk.browser.press("Escape");
+    desk.browser.until("!document.querySelector('dialog').open", "Escape closes it");
+    assert_eq!(desk.focused(), "scope-text", "the focus is where it was");
+    desk.browser.press("Enter");
+    // Without a reason nothing happens.
+    desk.browser.press("Enter");
+    assert_eq!(desk.browser.eval("document.querySelector('dialog').open"), true);
+    desk.browser.write("   ");
+    desk.browser.press("Enter");
+    desk.until_text("Say why.");
+    assert_eq!(desk.client.get("/cache/device_info/d1").status, 200);
+    desk.browser.write("the rack was replaced");
+    desk.tab_to("Invalidate");
+    desk.browser.press("Enter");
+    desk.until_text("is invalidated on all nodes");
+    assert_eq!(desk.client.get("/cache/device_info/d1").status, 404);
+    // The event carries the reason, for all who look.
+    desk.visit("events");
+    desk.until_text("manual invalidation");
+    desk.browser.eval("document.querySelectorAll('.event details').forEach((one) => { one.open = true; })");
+    desk.until_text("the rack was replaced");
+    desk.visit("market");
+    desk.until_text("Book a GPU");
+    for control in [
+        "theme",
+        "market-type",
+        "market-region",
+        "book-gpu",
+        "book-user",
+        "book-hours",
+        "Book from now",
+        "offer-status",
+    ] {
+        desk.tab_to(control);
+    }
 }

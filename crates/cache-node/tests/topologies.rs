@@ -237,7 +237,8 @@ fn a_node_warns_of_a_master_that_would_go_on_alone() {
         let options = RedisServerOptions { args, ..Default::default() };
         let deployment = RedisReplicated::start_with(1, options);
         let node = Serving::start(&[("REDIS_URL", &deployment.master.url())]);
-        node.client.until_status("healthy");
+        // Each look at its health ends with the verdict; what is to be warned of comes before that.
+        node.until_log("cache_node::node: healthy");
         let (status, log) = node.terminate();
         assert!(status.success(), "{log}");
         assert_eq!(log.contains("min-replicas-to-write"), warned, "{log}");

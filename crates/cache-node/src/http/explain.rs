@@ -25,6 +25,8 @@ const EVENTS_MAX: usize = 20;
 /// Entries in an answer that did not say how many, and the most.
 const ENTRIES: (usize, usize) = (1_000, 10_000);
 
+const CACHE_TYPE: &str = "The cache type, or its namespace.";
+
 /// Why an answer is what it is, and what L1 holds.
 pub(crate) fn routes() -> Vec<Route> {
     let read = Access::Needs(TokenScope::Read);
@@ -35,9 +37,12 @@ pub(crate) fn routes() -> Vec<Route> {
             "Why a read of a key would be answered as it is. Changes nothing; other query parameters are those of the key.",
             explain,
         )
+        .at("cache_type", CACHE_TYPE)
+        .at("resource", "The resource; its slashes may be escaped or not.")
         .answer::<Explanation>(200, "What the tiers hold, whether it may be served, and the reasoning.")
         .problem(404, "There is no such cache type."),
         Route::get("/node/entries/{cache_type}", read, "What L1 would serve, for comparing nodes.", entries)
+            .at("cache_type", CACHE_TYPE)
             .query::<u64>("limit", "How many at most; 1,000 if it is left out, at most 10,000.")
             .answer::<Entries>(200, "The entries, by key.")
             .problem(404, "There is no such cache type."),

@@ -143,7 +143,7 @@ fn parameter(text: &str) -> Result<(String, String), String> {
 pub(crate) struct GetArgs {
     #[command(flatten)]
     pub(crate) key: KeyArgs,
-    /// How fresh it must be: any, bounded, at-most=2s, at-least=<token>, latest.
+    /// How fresh it must be: any, bounded, at-most=2s, at-least=TOKEN, latest.
     #[arg(long, value_name = "WISH")]
     pub(crate) freshness: Option<String>,
 }

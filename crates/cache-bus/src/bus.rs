@@ -139,10 +139,37 @@ impl Bus {
         self.wait(within, || view.completed(partition) >= ticket && view.fresh_as_of(partition) > 0).await
     }
 
+    /// Whether everything up to the position was applied here or flushed past, as a sync shows that is sent after this
+    /// call, unless it is known. `false` also where that did not succeed in time. Cancel safe.
+    pub async fn shows(&self, partition: Partition, position: Position, within: Duration) -> bool {
+        let view = &self.shared.view;
+        if view.shows(partition, position) {
+            return true;
+        }
+        if !self.sync(partition, within).await {
+            return false;
+        }
+        if view.epoch(partition) > position.epoch {
+            view.remember_over(partition, position.epoch);
+        }
+        view.shows(partition, position)
+    }
+
     /// Waits until everything up to the position was applied or flushed past (as it is when the epoch has moved
-    /// on). Returns whether that came in time. Cancel safe.
+    /// on, which is asked of the log once). Returns whether that came in time. Cancel safe.
     pub async fn reached(&self, partition: Partition, position: Position, within: Duration) -> bool {
-        self.wait(within, || self.shared.view.position(partition) >= position).await
+        let view = &self.shared.view;
+        let reached = async {
+            loop {
+                self.until(|| view.shows(partition, position) || view.epoch(partition) > position.epoch)
+                    .await;
+                // A sync that does not succeed takes all the time there is.
+                if self.shows(partition, position, within).await {
+                    return;
+                }
+            }
+        };
+        view.shows(partition, position) || tokio::time::timeout(within, reached).await.is_ok()
     }
 
     /// How the bus is.
@@ -179,18 +206,19 @@ impl Bus {
     }
 
     async fn wait(&self, within: Duration, done: impl Fn() -> bool) -> bool {
-        let waiting = async {
-            loop {
-                let moved = self.shared.moved.notified();
-                tokio::pin!(moved);
-                moved.as_mut().enable();
-                if done() {
-                    return;
-                }
-                moved.await;
+        done() || tokio::time::timeout(within, self.until(done)).await.is_ok()
+    }
+
+    async fn until(&self, done: impl Fn() -> bool) {
+        loop {
+            let moved = self.shared.moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            if done() {
+                return;
             }
-        };
-        done() || tokio::time::timeout(within, waiting).await.is_ok()
+            moved.await;
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where each partition stands, for many readers at no cost to the writer.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering, fence};
 
 use cache_events::{Partition, Position};
@@ -100,7 +101,13 @@ pub struct View {
     offset_known: AtomicBool,
     offset: AtomicI64,
     fenced: Mutex<Option<String>>,
+    /// Epochs that a sync has shown to be over, the latest last.
+    over: Mutex<VecDeque<(Partition, u64)>>,
 }
+
+/// How many epochs are remembered to be over, those of all partitions together. Past that the next token of a forgotten
+/// one costs a sync.
+const OVER_MAX: usize = 256;
 
 /// Epoch and sequence are read as a pair by a sequence lock: one writer at a time (the bus, under its lock), readers
 /// retry while `turn` is odd or has changed. On a cache line of its own, for the sake of the readers of others.
@@ -132,6 +139,7 @@ impl View {
             offset_known: AtomicBool::new(false),
             offset: AtomicI64::new(0),
             fenced: Mutex::new(None),
+            over: Mutex::default(),
         }
     }
 
@@ -168,6 +176,30 @@ impl View {
             spins += 1;
             // The writer may have been preempted between its two stores.
             if spins.is_multiple_of(64) { std::thread::yield_now() } else { std::hint::spin_loop() }
+        }
+    }
+
+    /// Whether everything up to the position was applied here, or flushed past. Of two epochs the one with the greater
+    /// number is the later one, except where a server lost its data and its clock was behind: until a node that knows the
+    /// greater number asks it, it counts from below. So a position of a lesser epoch has been passed only when a sync
+    /// has shown that ([`Bus::shows`](crate::Bus::shows)).
+    pub fn shows(&self, partition: Partition, position: Position) -> bool {
+        let at = self.position(partition);
+        if at.epoch == position.epoch {
+            return at.seq >= position.seq;
+        }
+        at.epoch > position.epoch
+            && (mutated!("epoch_over_by_number") || self.over.lock().contains(&(partition, position.epoch)))
+    }
+
+    /// A sync that was sent when the epoch was known of found a later one in its place.
+    pub(crate) fn remember_over(&self, partition: Partition, epoch: u64) {
+        let mut over = self.over.lock();
+        if !over.contains(&(partition, epoch)) {
+            if over.len() == OVER_MAX {
+                over.pop_front();
+            }
+            over.push_back((partition, epoch));
         }
     }
 

@@ -172,7 +172,11 @@ impl Transport for Server {
         self.syncs.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(2)).await;
         self.answer_or().await?;
-        let log = self.state.lock();
+        let mut log = self.state.lock();
+        if at.epoch > log.head.epoch {
+            log.head = Position::new(at.epoch + 1, 0);
+            log.entries.clear();
+        }
         let missed = if at.epoch == log.head.epoch {
             let behind = log.entries.iter().enumerate().skip(at.seq as usize).take(max as usize);
             let entries = behind.map(|(index, payload)| LogEntry {
@@ -398,7 +402,34 @@ async fn what_was_not_reached_in_time_is_told() {
     let scene = Scene::live().await;
     let head = scene.bus.view().position(P);
     assert!(!scene.bus.reached(P, head.next(), ms(700)).await);
-    assert!(scene.bus.reached(P, Position::new(head.epoch - 1, 99), ms(0)).await, "an epoch that has passed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_epoch_that_is_over_is_asked_for_once() {
+    let scene = Scene::live().await;
+    let syncs = || scene.server.syncs.load(Ordering::Relaxed);
+    let earlier = Position::new(scene.bus.view().position(P).epoch - 1, 99);
+    let before = syncs();
+    assert!(scene.bus.reached(P, earlier, ms(100)).await, "an epoch that has passed");
+    assert_eq!(syncs(), before + 1);
+    assert!(scene.bus.view().shows(P, earlier));
+    assert!(scene.bus.reached(P, earlier, ms(0)).await && scene.bus.shows(P, earlier, ms(0)).await);
+    assert_eq!(syncs(), before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_epoch_of_a_lesser_number_may_be_the_later_one() {
+    let scene = Scene::live().await;
+    let node = scene.bus.view().position(P);
+    // The server was put back, and its clock is behind: what it begins now has a number from before the node's.
+    let written = Position::new(node.epoch - 3, 1);
+    scene.server.state.lock().head = Position::new(written.epoch, 0);
+    assert_eq!(scene.server.append(false), written);
+    assert!(!scene.bus.view().shows(P, written), "nothing was heard of it");
+    assert!(scene.bus.shows(P, written, ms(100)).await);
+    // Asked by a node with the greater number, it began an epoch above that.
+    assert_eq!(scene.bus.view().position(P), Position::new(node.epoch + 1, 0));
+    assert_eq!(*scene.noted.flushes.lock(), [FlushCause::Joined, FlushCause::Epoch]);
 }
 
 #[tokio::test(start_paused = true)]

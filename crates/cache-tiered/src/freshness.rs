@@ -165,9 +165,10 @@ impl<V: Cacheable> Space<V> {
             Freshness::AtLeast(token) => {
                 let origin = Position::new(facts.origin.epoch, facts.origin.seq);
                 let reflected = mutated!("token_ignored")
-                    || token
-                        .position(partition)
-                        .is_none_or(|written| core.cursor(partition) >= written || origin >= written);
+                    || token.position(partition).is_none_or(|written| {
+                        (origin.epoch == written.epoch && origin >= written)
+                            || core.view.shows(partition, written)
+                    });
                 reflected && (!stale || self.may_serve_stale(age_ms))
             }
             // Where L2 has nothing to say, what is here is the latest as soon as that is proven.
@@ -211,11 +212,9 @@ impl<V: Cacheable> Space<V> {
                     || core.bus.sync(partition, PROOF_WAIT).await
             }
             Freshness::AtLeast(token) => match token.position(partition) {
-                Some(written) if core.cursor(partition) < written => {
-                    // Asked for at once: the hint may be lost, and a token of another epoch comes with none.
-                    core.bus.sync(partition, PROOF_WAIT).await && core.cursor(partition) >= written
-                }
-                _ => true,
+                // A proof is asked for at once: the hint may be lost, and a token of another epoch comes with none.
+                Some(written) => core.bus.shows(partition, written, PROOF_WAIT).await,
+                None => true,
             },
             Freshness::Latest => core.bus.sync(partition, PROOF_WAIT).await,
         }

@@ -24,6 +24,7 @@
 //! | `backlog_unbounded` | so many hints wait at most |
 //! | `entries_unchecked` | the entries of an answer must follow each other |
 //! | `epoch_hints_unlimited` | hints of another epoch cause one sync an interval |
+//! | `epoch_over_by_number` | a token of an epoch with a lesser number waits for a sync |
 //! | `epoch_without_flush` | a new epoch flushes |
 //! | `fresh_at_receive` | freshness is the instant at which the sync was sent |
 //! | `fresh_below_head` | freshness waits for the head that the answer named |

@@ -34,10 +34,12 @@ impl WriteToken {
         Self { items: vec![(partition, position)] }
     }
 
-    /// Adds a position; of two for one partition the later stays.
+    /// Adds a position. Of two for one partition the later stays; where they are of two epochs, the one that is added last:
+    /// the numbers of epochs do not always grow with time.
     pub fn add(&mut self, partition: Partition, position: Position) {
         match self.items.iter_mut().find(|(at, _)| *at == partition) {
-            Some((_, known)) => *known = (*known).max(position),
+            Some((_, known)) if known.epoch == position.epoch => *known = (*known).max(position),
+            Some((_, known)) => *known = position,
             None => self.items.push((partition, position)),
         }
     }

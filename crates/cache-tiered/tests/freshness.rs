@@ -111,6 +111,17 @@ async fn a_token_of_another_partition_or_an_earlier_write_asks_for_nothing() {
 }
 
 #[tokio::test]
+async fn a_token_of_an_epoch_with_a_lesser_number_is_proven_once() {
+    let (far, _writer, key, token, _) = outdated().await;
+    let (partition, position) = token.positions().next().expect("one");
+    // It may be the later one: of a server that lost its data while its clock was behind.
+    let other = WriteToken::single(partition, Position::new(position.epoch - 1, 5));
+    let asked = Freshness::AtLeast(other);
+    assert_eq!(far.read("text", &key, asked.clone()).await, Some(("new".into(), Tier::L2, false)));
+    assert_eq!(far.read("text", &key, asked).await, Some(("new".into(), Tier::L1, false)));
+}
+
+#[tokio::test]
 async fn latest_is_what_was_acknowledged_before_the_read() {
     let (far, _writer, key, _, _) = outdated().await;
     assert_eq!(far.read("text", &key, Freshness::Latest).await, Some(("new".into(), Tier::L2, false)));

@@ -215,6 +215,16 @@ impl Protocol {
         self.each(now, |track, _, _| track.disconnected());
     }
 
+    /// A subscription is in force, but hints of this partition do not arrive. Its syncs go on.
+    pub fn unheard(&mut self, now: u64, partition: Partition) {
+        self.one(now, partition, |track, _| track.disconnected());
+    }
+
+    /// Hints of this partition arrive from here on: it syncs before it is live.
+    pub fn heard(&mut self, now: u64, partition: Partition) {
+        self.one(now, partition, |track, desk| track.subscribed(now, desk));
+    }
+
     /// This deployment and the transport disagree on their layout.
     pub fn fenced(&mut self, now: u64, why: String) {
         self.desk.subscribed = false;

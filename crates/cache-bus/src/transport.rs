@@ -22,7 +22,9 @@ pub trait Transport: Send + Sync + 'static {
     fn kind(&self) -> &'static str;
 
     /// Opens a stream of hints of all partitions. When it returns, the subscription is in force: everything
-    /// published from then on is delivered, overflows or ends the stream.
+    /// published from then on is delivered, overflows or ends the stream. Where partitions are at several servers some of
+    /// them may not be heard: the stream says so of each ([`Hint::Unheard`], first thing where it is so from the start),
+    /// and what is published there until it says [`Hint::Heard`] is left to syncs.
     async fn subscribe(&self) -> Result<Box<dyn HintStream>, TransportError>;
 
     /// Asks the log what follows a position, and notes that `node` has applied everything up to it. A write: only
@@ -123,6 +125,10 @@ pub enum Hint {
     Garbled,
     /// Hints were dropped because this receiver was too slow.
     Overflow,
+    /// Hints of this partition do not arrive until [`Heard`](Self::Heard) says so. Those of the others do.
+    Unheard(Partition),
+    /// Hints of this partition arrive from here on; what was published before may be missing.
+    Heard(Partition),
     /// The subscription has ended; subscribe again.
     Closed(String),
 }

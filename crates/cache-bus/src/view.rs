@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum State {
-    /// Not subscribed, or the last sync failed. What was proven before is trusted while the window runs.
+    /// Not subscribed, or its hints do not arrive, or the last sync failed. What was proven before is trusted while the window runs.
     Connecting = 0,
     /// Subscribed; what was missed is being fetched.
     Replaying = 1,

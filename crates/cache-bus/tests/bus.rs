@@ -471,6 +471,15 @@ async fn an_overflow_and_garbage_are_counted_and_synced() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_partition_that_is_not_heard_is_not_live() {
+    let scene = Scene::live().await;
+    for (hint, state) in [(Hint::Unheard(P), State::Connecting), (Hint::Heard(P), State::Live)] {
+        scene.server.tell(&hint);
+        scene.until(20, |scene| scene.bus.view().state(P) == state).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_clocks_are_compared_and_rebased() {
     let scene = Scene::live().await;
     let view = scene.bus.view();

@@ -19,6 +19,8 @@ enum Op {
     NewestHint,
     Garbled,
     Overflow,
+    Unheard,
+    Heard,
     Execute(usize, bool),
     Deliver(usize, bool),
     Fail(usize),
@@ -47,6 +49,8 @@ fn run(world: &mut World, op: Op) {
         Op::NewestHint => world.hint(world.hints.len().saturating_sub(1), false),
         Op::Garbled => world.step(|protocol, now| protocol.garbled(now)),
         Op::Overflow => world.step(|protocol, now| protocol.overflow(now)),
+        Op::Unheard => world.step(|protocol, now| protocol.unheard(now, P)),
+        Op::Heard => world.step(|protocol, now| protocol.heard(now, P)),
         Op::Execute(at, hole) => world.execute(at, hole),
         Op::Deliver(at, again) => world.deliver(at, again),
         Op::Fail(at) => world.fail(at),
@@ -77,6 +81,8 @@ fn op() -> impl Strategy<Value = Op> {
         8 => Just(Op::NewestHint),
         1 => Just(Op::Garbled),
         1 => Just(Op::Overflow),
+        1 => Just(Op::Unheard),
+        1 => Just(Op::Heard),
         10 => (at(), prop::bool::weighted(0.1)).prop_map(|(at, hole)| Op::Execute(at, hole)),
         10 => (at(), prop::bool::weighted(0.2)).prop_map(|(at, again)| Op::Deliver(at, again)),
         2 => at().prop_map(Op::Fail),
@@ -381,6 +387,26 @@ fn states_follow_the_subscription_the_syncs_and_the_window() {
     world.step(|protocol, now| protocol.fenced(now, "another number of partitions".into()));
     assert_eq!(world.standing.state, State::Fenced);
     world.step(Protocol::subscribed);
+    world.answer_all();
+    assert_eq!(world.standing.state, State::Live);
+}
+
+#[test]
+fn a_partition_that_is_not_heard_is_fresh_by_its_syncs_and_not_live() {
+    let mut world = World::live(1);
+    world.step(|protocol, now| protocol.unheard(now, P));
+    assert_eq!(world.standing.state, State::Connecting);
+    let fresh = world.standing.fresh_as_of;
+    world.elapse(bound() / 2);
+    world.answer_all();
+    assert!(world.standing.fresh_as_of > fresh);
+    assert_eq!(world.standing.state, State::Connecting, "a sync is no hint");
+    world.step(|protocol, now| protocol.heard(now, P));
+    assert_eq!(
+        (world.flights.len(), world.standing.state),
+        (1, State::Replaying),
+        "something may be missing"
+    );
     world.answer_all();
     assert_eq!(world.standing.state, State::Live);
 }

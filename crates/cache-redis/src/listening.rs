@@ -1,8 +1,8 @@
 //! Hints from several masters: a connection to each, and all of them lead into one queue.
 //!
 //! Masters change, and slots move: a task keeps a connection to whoever has which partitions now. While one of them
-//! cannot be had, the partitions of the others are heard all the same, and its own are found by syncs. Whenever some are
-//! heard again, the receiver is told that hints may be missing, and syncs.
+//! cannot be had, the partitions of the others are heard all the same, and its own are found by syncs. The receiver is
+//! told of each partition when it is no longer heard, and when it is heard again: then it syncs.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use crate::dial::{Dialer, Pushed, Target};
 use crate::fault::Fault;
 use crate::link::Link;
 use crate::subscription;
+use crate::topology::Endpoint;
 
 /// How often a connection must prove that it is alive, and how long it has for it.
 const PING_EVERY: Duration = Duration::from_secs(1);
@@ -35,9 +36,21 @@ const ENDED_MAX: usize = 256;
 /// The receiving end. Dropping it closes all connections.
 pub(crate) struct Listening {
     hints: mpsc::Receiver<Bytes>,
-    overflowed: Arc<AtomicBool>,
+    said: Arc<Said>,
+    /// What the receiver knows of [`Said::heard`].
+    told: Box<[u64]>,
+    /// There may be more to tell of that.
+    behind: bool,
     closed: bool,
     _tasks: JoinSet<()>,
+}
+
+/// What the receiver is told beside hints. An empty message among the hints wakes it up for that.
+struct Said {
+    overflowed: AtomicBool,
+    changed: AtomicBool,
+    /// For each partition the number of the connection on which it is heard; 0 while it is not.
+    heard: Mutex<Box<[u64]>>,
 }
 
 /// One that is being opened.
@@ -53,8 +66,8 @@ pub(crate) struct Left(Mutex<Option<Opening>>);
 
 impl Left {
     /// Goes on with what was left, or begins. When this returns at least one master has confirmed all its channels, and
-    /// every other one has done so, has failed, or takes longer than a control command may. If it is dropped before,
-    /// the next call goes on from there.
+    /// every other one has done so, has failed, or takes longer than a control command may: of the partitions of those
+    /// the receiver is told first that they are not heard. If it is dropped before, the next call goes on from there.
     pub(crate) async fn open(&self, dialer: &Arc<Dialer>) -> Result<Listening, Fault> {
         struct Held<'a>(&'a Left, Option<Opening>);
         impl Drop for Held<'_> {
@@ -71,7 +84,7 @@ impl Left {
         let opening = held.1.take();
         let begun = begun.unwrap_or_else(|_| Err(Fault::NotDone("nobody listens".into())));
         match (begun, opening) {
-            (Ok(()), Some(opening)) => Ok(opening.listening),
+            (Ok(()), Some(opening)) => Ok(opening.listening.taken()),
             (Err(fault), _) => Err(fault),
             (Ok(()), None) => Err(Fault::NotDone("nobody listens".into())),
         }
@@ -79,27 +92,61 @@ impl Left {
 }
 
 impl Listening {
-    fn hint(bytes: &Bytes) -> Hint {
-        // The mark of partitions that are heard again.
-        if bytes.is_empty() { Hint::Overflow } else { subscription::hint(bytes) }
-    }
-
     fn begin(dialer: &Arc<Dialer>) -> Opening {
         let (push, hints) = mpsc::channel(dialer.config.hints_max);
-        let overflowed = Arc::new(AtomicBool::new(false));
+        let nothing = vec![0; dialer.layout.partitions() as usize].into_boxed_slice();
+        let said = Arc::new(Said {
+            overflowed: AtomicBool::new(false),
+            changed: AtomicBool::new(false),
+            heard: Mutex::new(nothing.clone()),
+        });
         let (begin, begun) = oneshot::channel();
         let ears = Ears {
             dialer: dialer.clone(),
             push,
-            overflowed: overflowed.clone(),
+            said: said.clone(),
             open: BTreeMap::new(),
+            opened: 0,
             opening: JoinSet::new(),
             called: HashSet::new(),
             begun: Some(begin),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(ears.keep());
-        Opening { begun, listening: Self { hints, overflowed, closed: false, _tasks: tasks } }
+        Opening {
+            begun,
+            listening: Self { hints, said, told: nothing, behind: false, closed: false, _tasks: tasks },
+        }
+    }
+
+    /// Somebody receives from here on, and takes all partitions to be heard: of those that are not it is told.
+    fn taken(mut self) -> Self {
+        for (told, heard) in self.told.iter_mut().zip(self.said.heard.lock().iter()) {
+            *told = if *heard == 0 { u64::MAX } else { *heard };
+        }
+        // `Said::changed` is set since the first of them was heard: the first look tells.
+        self
+    }
+
+    /// What there is to tell beside hints.
+    fn beside(&mut self) -> Option<Hint> {
+        if self.said.overflowed.load(Ordering::Acquire) && self.said.overflowed.swap(false, Ordering::AcqRel)
+        {
+            return Some(Hint::Overflow);
+        }
+        if self.said.changed.load(Ordering::Acquire) && self.said.changed.swap(false, Ordering::AcqRel) {
+            self.behind = true;
+        }
+        if !self.behind {
+            return None;
+        }
+        let heard = self.said.heard.lock();
+        let at = self.told.iter().zip(heard.iter()).position(|(told, heard)| told != heard);
+        self.behind = at.is_some();
+        let at = at?;
+        self.told[at] = heard[at];
+        let partition = Partition(u32::try_from(at).unwrap_or(u32::MAX));
+        Some(if heard[at] == 0 { Hint::Unheard(partition) } else { Hint::Heard(partition) })
     }
 }
 
@@ -109,14 +156,17 @@ impl HintStream for Listening {
         if self.closed {
             std::future::pending::<()>().await;
         }
-        if self.overflowed.swap(false, Ordering::AcqRel) {
-            return Hint::Overflow;
-        }
-        match self.hints.recv().await {
-            Some(bytes) => Self::hint(&bytes),
-            None => {
-                self.closed = true;
-                Hint::Closed("no master can be heard".to_owned())
+        loop {
+            if let Some(hint) = self.beside() {
+                return hint;
+            }
+            match self.hints.recv().await {
+                Some(bytes) if bytes.is_empty() => {}
+                Some(bytes) => return subscription::hint(&bytes),
+                None => {
+                    self.closed = true;
+                    return Hint::Closed("no master can be heard".to_owned());
+                }
             }
         }
     }
@@ -125,15 +175,22 @@ impl HintStream for Listening {
         if self.closed {
             return None;
         }
-        if self.overflowed.swap(false, Ordering::AcqRel) {
-            return Some(Hint::Overflow);
+        loop {
+            if let Some(hint) = self.beside() {
+                return Some(hint);
+            }
+            let bytes = self.hints.try_recv().ok()?;
+            if !bytes.is_empty() {
+                return Some(subscription::hint(&bytes));
+            }
         }
-        self.hints.try_recv().ok().map(|bytes| Self::hint(&bytes))
     }
 }
 
 /// A connection on which hints of some partitions arrive.
 struct Ear {
+    /// Which one it is of all that were opened, from 1 on.
+    number: u64,
     link: Link,
     partitions: Vec<Partition>,
     /// The node has lost a slot, or the connection has ended.
@@ -145,8 +202,10 @@ struct Ear {
 struct Ears {
     dialer: Arc<Dialer>,
     push: mpsc::Sender<Bytes>,
-    overflowed: Arc<AtomicBool>,
+    said: Arc<Said>,
     open: BTreeMap<Target, Ear>,
+    /// How many were opened since the beginning.
+    opened: u64,
     opening: JoinSet<(Target, Result<Ear, Fault>)>,
     /// To whom a connection is being opened.
     called: HashSet<Target>,
@@ -167,9 +226,14 @@ impl Ears {
             let owners = self.dialer.slots.as_ref().map(|slots| slots.owners());
             let wanted = self.wanted();
             self.open.retain(|target, ear| {
-                let still = |partition| wanted.get(target).is_some_and(|all| all.contains(partition));
-                !ear.link.is_broken() && !ear.over.load(Ordering::Acquire) && ear.partitions.iter().all(still)
+                let works = !ear.link.is_broken() && !ear.over.load(Ordering::Acquire);
+                works
+                    && !ear
+                        .partitions
+                        .iter()
+                        .any(|partition| is_elsewhere(*partition, target, owners.as_deref()))
             });
+            self.tell();
             if !retry {
                 self.call(&wanted, &end);
             }
@@ -191,7 +255,7 @@ impl Ears {
             retry = false;
             tokio::select! {
                 Some(opened) = self.opening.join_next() => {
-                    let Ok((target, opened)) = opened else { continue };
+                    let Ok((target, opened)) = opened else { return };
                     self.called.remove(&target);
                     match opened {
                         Ok(ear) => self.heard(target, ear),
@@ -239,7 +303,8 @@ impl Ears {
     }
 
     fn hears(&self, target: &Target, partitions: &[Partition]) -> bool {
-        self.open.get(target).is_some_and(|ear| ear.partitions == partitions)
+        let ear = self.open.get(target);
+        ear.is_some_and(|ear| partitions.iter().all(|partition| ear.partitions.contains(partition)))
     }
 
     /// Opens what is missing.
@@ -247,9 +312,9 @@ impl Ears {
         for (target, partitions) in wanted {
             if !self.hears(target, partitions) && self.called.insert(target.clone()) {
                 let (dialer, target, partitions) = (self.dialer.clone(), target.clone(), partitions.clone());
-                let (push, dropped, end) = (self.push.clone(), self.overflowed.clone(), end.clone());
+                let (push, said, end) = (self.push.clone(), self.said.clone(), end.clone());
                 self.opening.spawn(async move {
-                    let opened = open(&dialer, &target, partitions, push, dropped, end).await;
+                    let opened = open(&dialer, &target, partitions, push, said, end).await;
                     (target, opened)
                 });
             }
@@ -258,10 +323,27 @@ impl Ears {
 
     /// A master is heard. In the place of an older connection only now, so that nothing is missed in between.
     fn heard(&mut self, target: Target, ear: Ear) {
-        self.open.insert(target, ear);
-        if self.begun.is_none() && self.push.try_send(Bytes::new()).is_err() {
-            self.overflowed.store(true, Ordering::Release);
+        self.opened += 1;
+        self.open.insert(target, Ear { number: self.opened, ..ear });
+    }
+
+    /// Lets the receiver know which partitions are heard.
+    fn tell(&self) {
+        let mut now = vec![0; self.dialer.layout.partitions() as usize];
+        for ear in self.open.values() {
+            for partition in &ear.partitions {
+                now[partition.index()] = ear.number;
+            }
         }
+        let mut heard = self.said.heard.lock();
+        if heard[..] == now[..] {
+            return;
+        }
+        *heard = now.into();
+        drop(heard);
+        self.said.changed.store(true, Ordering::Release);
+        // Without room there are hints to be taken, and whoever takes them looks here as well.
+        let _ = self.push.try_send(Bytes::new());
     }
 
     /// Lets the receiver begin, if anything is heard.
@@ -278,13 +360,20 @@ impl Ears {
     }
 }
 
+/// Whether a partition is known to be at another node of the Cluster. Where none is known (the others take its master for
+/// dead) one that speaks is still heard.
+fn is_elsewhere(partition: Partition, target: &Target, owners: Option<&[Option<Endpoint>]>) -> bool {
+    let owner = owners.and_then(|owners| owners[partition.index()].as_ref());
+    owner.is_some_and(|owner| !matches!(target, Target::Node(node) if node == owner))
+}
+
 /// Opens a connection and subscribes to the partitions of a master.
 async fn open(
     dialer: &Dialer,
     target: &Target,
     partitions: Vec<Partition>,
     push: mpsc::Sender<Bytes>,
-    dropped: Arc<AtomicBool>,
+    said: Arc<Said>,
     end: mpsc::Sender<()>,
 ) -> Result<Ear, Fault> {
     let over = Arc::new(AtomicBool::new(false));
@@ -292,7 +381,7 @@ async fn open(
     // Both are called by the task that reads the socket: they never wait.
     let sink = move |payload: Bytes| {
         if let Err(mpsc::error::TrySendError::Full(_)) = push.try_send(payload) {
-            dropped.store(true, Ordering::Release);
+            said.overflowed.store(true, Ordering::Release);
         }
     };
     let gone = move |info: PushInfo| match info.kind {
@@ -333,7 +422,7 @@ async fn open(
     }
     let mut tasks = JoinSet::new();
     tasks.spawn(watch(link.clone(), end));
-    Ok(Ear { link, partitions, over, _tasks: tasks })
+    Ok(Ear { number: 0, link, partitions, over, _tasks: tasks })
 }
 
 /// Pings until there is no answer.
@@ -348,5 +437,20 @@ async fn watch(link: Link, end: mpsc::Sender<()>) {
             let _ = end.try_send(());
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_heard_until_another_has_its_partition() {
+        let (one, two) = (Endpoint::new("h", 1), Endpoint::new("h", 2));
+        let owners = [Some(one.clone()), Some(two), None];
+        let node = Target::Node(one);
+        let elsewhere = |partition| is_elsewhere(Partition(partition), &node, Some(&owners));
+        assert_eq!([0, 1, 2].map(elsewhere), [false, true, false]);
+        assert!(!is_elsewhere(Partition(0), &Target::Master(0), None), "no Cluster: the place is fixed");
     }
 }

@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use cache_bus::{Hint, HintStream, Missed, Transport};
+use cache_bus::{HintStream, Missed, Transport};
 use cache_events::{Key, Namespace, Partition, Pattern, Position, Version};
 use cache_l2::{Invalidation, Lease, Store, StoreError};
 use cache_redis::{Pem, RedisConfig, RedisStore, RedisTransport, TlsConfig};
@@ -44,10 +44,6 @@ fn removing(keys: &[&Key]) -> Invalidation {
     Invalidation { keys: keys.iter().map(|&key| key.clone()).collect(), keep: LONG, ..Default::default() }
 }
 
-async fn event_in(store: &RedisStore, partition: Partition) -> Result<Position, StoreError> {
-    store.invalidate(partition, &Invalidation::default(), append("event")).await
-}
-
 async fn is_stored(store: &RedisStore, key: &Key) -> bool {
     let read = store.read(key.partition(PARTITIONS), std::slice::from_ref(key)).await.unwrap();
     read.items[0].record.as_ref().is_some_and(|record| record[4..12] == read.epoch.to_be_bytes())
@@ -66,20 +62,6 @@ fn place(cluster: &RedisCluster, partition: Partition) -> ([String; 2], u16, usi
         }
     }
     panic!("the partition has no log");
-}
-
-/// The next event of a partition; overflows are passed over.
-async fn heard(hints: &mut dyn HintStream, wanted: Partition) -> Position {
-    let listen = async {
-        loop {
-            match hints.next().await {
-                Hint::Event { partition, position, .. } if partition == wanted => return position,
-                Hint::Event { .. } | Hint::Overflow => {}
-                other => panic!("{other:?}"),
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, listen).await.expect("it is heard")
 }
 
 /// Writes until the hint of a write is heard: the subscription has followed.
@@ -109,7 +91,7 @@ async fn a_slot_that_moves_loses_nothing_and_begins_one_epoch() {
     }
     let hold = Invalidation { hold: LONG, ..removing(&[held]) };
     store.invalidate(partition, &hold, append("changed")).await.unwrap();
-    let mut hints = transport.subscribe().await.unwrap();
+    let mut hints = listening(&transport).await;
     let before = event_in(&store, partition).await.unwrap();
     assert_eq!(heard(&mut *hints, partition).await, before);
     let (structure, slot, from) = place(&cluster, partition);
@@ -170,7 +152,7 @@ async fn a_killed_master_takes_only_its_partitions_along() {
     for partition in partitions() {
         before.push(event_in(&store, partition).await.unwrap());
     }
-    let mut hints = transport.subscribe().await.unwrap();
+    let mut hints = listening(&transport).await;
     let owners: Vec<usize> = partitions().map(|partition| place(&cluster, partition).2).collect();
     let of =
         |node: usize| partitions().filter(|partition| owners[partition.index()] == node).collect::<Vec<_>>();
@@ -214,7 +196,7 @@ async fn a_requested_failover_is_followed() {
     let cluster = RedisCluster::start_with(3, 1, &[]);
     let (store, transport) = parts(&cluster);
     let before = event_in(&store, P0).await.unwrap();
-    let mut hints = transport.subscribe().await.unwrap();
+    let mut hints = listening(&transport).await;
     let (_, slot, owner) = place(&cluster, P0);
     store.fail_over(P0).await.unwrap();
     cluster.wait_for_failover(slot, owner);
@@ -284,7 +266,7 @@ async fn every_node_is_spoken_to_with_certificates_of_both_sides() {
     let store = RedisStore::new(with(tls.clone())).unwrap();
     let transport = RedisTransport::new(with(tls.clone())).unwrap();
     store.ready().await.unwrap();
-    let mut hints = transport.subscribe().await.unwrap();
+    let mut hints = listening(&transport).await;
     for partition in partitions() {
         let at = event_in(&store, partition).await.unwrap();
         assert_eq!(heard(&mut *hints, partition).await, at);
@@ -302,7 +284,7 @@ async fn a_master_that_hangs_is_left_when_the_others_have_replaced_it() {
     let cluster = RedisCluster::start();
     let (store, transport) = parts(&cluster);
     let before = event_in(&store, P0).await.unwrap();
-    let mut hints = transport.subscribe().await.unwrap();
+    let mut hints = listening(&transport).await;
     let (_, _, owner) = place(&cluster, P0);
     cluster.nodes[owner].pause();
     let after = eventually(async || event_in(&store, P0).await).await;

@@ -37,30 +37,12 @@ fn logs_of(server: &cache_testkit::RedisServer) -> Vec<Partition> {
         .collect()
 }
 
-async fn event_in(store: &RedisStore, partition: Partition) -> Result<Position, StoreError> {
-    store.invalidate(partition, &Invalidation::default(), append("event")).await
-}
-
-/// The next event of a partition; overflows are passed over.
-async fn heard(hints: &mut dyn HintStream, wanted: Partition) -> Position {
-    let listen = async {
-        loop {
-            match hints.next().await {
-                Hint::Event { partition, position, .. } if partition == wanted => return position,
-                Hint::Event { .. } | Hint::Overflow => {}
-                other => panic!("{other:?}"),
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, listen).await.expect("it is heard")
-}
-
 #[tokio::test]
 async fn a_killed_master_is_followed_and_the_others_do_not_notice() {
     let mut deployment = RedisSentinels::start(&["one", "two"]);
     let (store, transport) =
         (RedisStore::new(brisk(&deployment)).unwrap(), RedisTransport::new(brisk(&deployment)).unwrap());
-    let mut hints = transport.subscribe().await.unwrap();
+    let mut hints = listening(&transport).await;
     let mut before = Vec::new();
     for partition in partitions() {
         before.push(event_in(&store, partition).await.unwrap());
@@ -166,7 +148,7 @@ async fn a_master_that_hangs_is_left_when_the_sentinels_say_so() {
     let config = RedisConfig { partitions: 1, ..brisk(&deployment) };
     let (store, transport) = (RedisStore::new(config.clone()).unwrap(), RedisTransport::new(config).unwrap());
     let before = event_in(&store, P0).await.unwrap();
-    let mut hints = transport.subscribe().await.unwrap();
+    let mut hints = listening(&transport).await;
     // It still accepts connections, and answers nothing.
     deployment.master(0).pause();
     let after = eventually(async || event_in(&store, P0).await).await;
@@ -174,10 +156,62 @@ async fn a_master_that_hangs_is_left_when_the_sentinels_say_so() {
     // The one subscription leads nowhere: it ends, and the next one hears.
     let ended = async { while !matches!(hints.next().await, Hint::Closed(_)) {} };
     tokio::time::timeout(PATIENCE, ended).await.expect("it is noticed");
-    let mut hints = eventually(async || transport.subscribe().await).await;
+    let mut hints = listening(&transport).await;
     let next = event_in(&store, P0).await.unwrap();
     assert_eq!(heard(&mut *hints, P0).await, next);
     deployment.shards[0].servers[0].resume();
+}
+
+#[tokio::test]
+async fn partitions_of_a_master_that_does_not_answer_are_said_not_to_be_heard() {
+    let deployment = RedisSentinels::start_unhurried(&["one", "two"]);
+    let (store, transport) =
+        (RedisStore::new(brisk(&deployment)).unwrap(), RedisTransport::new(brisk(&deployment)).unwrap());
+    for partition in partitions() {
+        event_in(&store, partition).await.unwrap();
+    }
+    let (of_one, of_two) = (logs_of(deployment.master(0)), logs_of(deployment.master(1)));
+    let paused = deployment.master(1);
+    paused.pause();
+    let mut hints = transport.subscribe().await.unwrap();
+    let first: Vec<Hint> = std::iter::from_fn(|| hints.ready()).collect();
+    let unheard =
+        |hint: &Hint| if let Hint::Unheard(partition) = hint { *partition } else { panic!("{hint:?}") };
+    assert_eq!(first.iter().map(unheard).collect::<Vec<_>>(), of_two);
+    for &partition in &of_one {
+        let at = event_in(&store, partition).await.unwrap();
+        assert_eq!(heard(&mut *hints, partition).await, at);
+    }
+
+    paused.resume();
+    let is_heard = |hint| if let Hint::Heard(partition) = hint { Some(partition) } else { None };
+    assert_eq!(told(&mut *hints, of_two.len(), is_heard).await, of_two);
+    for &partition in &of_two {
+        let at = eventually(async || event_in(&store, partition).await).await;
+        assert_eq!(heard(&mut *hints, partition).await, at);
+    }
+
+    // And one that falls silent later.
+    paused.pause();
+    let is_unheard = |hint| if let Hint::Unheard(partition) = hint { Some(partition) } else { None };
+    assert_eq!(told(&mut *hints, of_two.len(), is_unheard).await, of_two);
+    paused.resume();
+    assert_eq!(told(&mut *hints, of_two.len(), is_heard).await, of_two);
+}
+
+/// The partitions of which so many hints say something, in order.
+async fn told(
+    hints: &mut dyn HintStream,
+    count: usize,
+    says: impl Fn(Hint) -> Option<Partition>,
+) -> Vec<Partition> {
+    let mut all = Vec::new();
+    while all.len() < count {
+        let hint = tokio::time::timeout(PATIENCE, hints.next()).await.expect("it is told");
+        all.extend(says(hint));
+    }
+    all.sort();
+    all
 }
 
 #[tokio::test]
@@ -203,7 +237,7 @@ async fn sentinels_and_masters_are_spoken_to_with_certificates_of_both_sides() {
     let store = RedisStore::new(with(tls.clone())).unwrap();
     let transport = RedisTransport::new(with(tls.clone())).unwrap();
     store.ready().await.unwrap();
-    let mut hints = transport.subscribe().await.unwrap();
+    let mut hints = listening(&transport).await;
     for partition in partitions() {
         let at = event_in(&store, partition).await.unwrap();
         assert_eq!(heard(&mut *hints, partition).await, at);

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::redis_replicated::{REPLICATING, follow};
 use crate::redis_server::{RedisServer, RedisServerOptions, free_ports};
@@ -9,9 +10,11 @@ use crate::resp::Reply;
 use crate::wait::{start, until};
 
 const SENTINELS: usize = 3;
+/// A master that does not answer for so long is down.
+const DOWN_AFTER: Duration = Duration::from_millis(500);
 
 /// Masters with one replica each, and three Sentinels that know each other from the start. A master that does not answer
-/// for half a second is down.
+/// for half a second is down, unless [`start_unhurried`](RedisSentinels::start_unhurried) says otherwise.
 #[derive(Debug)]
 pub struct RedisSentinels {
     /// The Sentinels.
@@ -43,7 +46,16 @@ impl RedisSentinels {
     /// # Panics
     /// As [`RedisServer::start`].
     pub fn start_with(names: &[&str], args: &[&str]) -> Self {
-        Self::start_as(names, args, None)
+        Self::start_as(names, args, None, DOWN_AFTER)
+    }
+
+    /// Starts masters of these names that nobody takes for dead within a minute: for tests in which none fails. On a busy
+    /// machine a process may stand still for half a second, and then two servers take writes for a while.
+    ///
+    /// # Panics
+    /// As [`RedisServer::start`].
+    pub fn start_unhurried(names: &[&str]) -> Self {
+        Self::start_as(names, &[], None, Duration::from_secs(60))
     }
 
     /// Starts masters that speak TLS to each other, to Sentinels and to clients, as Sentinels do, and all demand certificates;
@@ -52,11 +64,12 @@ impl RedisSentinels {
     /// # Panics
     /// As [`RedisServer::start`].
     pub fn start_tls(names: &[&str], files: &[PathBuf; 3]) -> Self {
-        Self::start_as(names, &["--tls-replication", "yes", "--tls-auth-clients", "yes"], Some(files))
+        let args = ["--tls-replication", "yes", "--tls-auth-clients", "yes"];
+        Self::start_as(names, &args, Some(files), DOWN_AFTER)
     }
 
-    fn start_as(names: &[&str], args: &[&str], tls: Option<&[PathBuf; 3]>) -> Self {
-        let deployment = start(|| Self::try_start(names, args, tls));
+    fn start_as(names: &[&str], args: &[&str], tls: Option<&[PathBuf; 3]>, down_after: Duration) -> Self {
+        let deployment = start(|| Self::try_start(names, args, tls, down_after));
         until("every Sentinel knows all", || {
             deployment.sentinels.iter().all(|sentinel| {
                 deployment.shards.iter().all(|shard| {
@@ -71,7 +84,12 @@ impl RedisSentinels {
         deployment
     }
 
-    fn try_start(names: &[&str], args: &[&str], tls: Option<&[PathBuf; 3]>) -> Result<Self, String> {
+    fn try_start(
+        names: &[&str],
+        args: &[&str],
+        tls: Option<&[PathBuf; 3]>,
+        down_after: Duration,
+    ) -> Result<Self, String> {
         let mut shards = Vec::new();
         for name in names {
             let args = REPLICATING.iter().chain(args).map(|arg| (*arg).to_owned()).collect();
@@ -91,7 +109,7 @@ impl RedisSentinels {
                 let (name, port) = (&shard.name, shard.servers[0].told_addr().port());
                 // Writing to a String does not fail.
                 let _ = writeln!(file, "sentinel monitor {name} 127.0.0.1 {port} 2");
-                let _ = writeln!(file, "sentinel down-after-milliseconds {name} 500");
+                let _ = writeln!(file, "sentinel down-after-milliseconds {name} {}", down_after.as_millis());
                 let _ = writeln!(file, "sentinel failover-timeout {name} 3000");
                 for other in (0..SENTINELS).filter(|&other| other != own) {
                     let (port, id) = (told_ports[other], id(other));

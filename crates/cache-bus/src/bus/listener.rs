@@ -21,6 +21,8 @@ enum Heard {
     Event(Partition, Position, Told),
     Garbled,
     Overflow,
+    /// Whether hints of a partition arrive from here on.
+    Arrive(Partition, bool),
 }
 
 /// Subscribes again and again until told to stop.
@@ -141,6 +143,8 @@ async fn drain(shared: &Shared, mut stream: Box<dyn HintStream>) -> String {
                     Heard::Event(partition, position, told) => protocol.hint(now, partition, position, told),
                     Heard::Garbled => protocol.garbled(now),
                     Heard::Overflow => protocol.overflow(now),
+                    Heard::Arrive(partition, true) => protocol.heard(now, partition),
+                    Heard::Arrive(partition, false) => protocol.unheard(now, partition),
                 }
             }
             for (partition, position, came) in arrived.drain(..) {
@@ -175,6 +179,8 @@ impl Heard {
             }
             Hint::Garbled => Ok(Self::Garbled),
             Hint::Overflow => Ok(Self::Overflow),
+            Hint::Unheard(partition) => Ok(Self::Arrive(partition, false)),
+            Hint::Heard(partition) => Ok(Self::Arrive(partition, true)),
             Hint::Closed(why) => Err(why),
         }
     }

@@ -139,7 +139,7 @@ fn why(explained: &Explained) -> Vec<String> {
     let stands = match explained.state {
         State::Live => "subscribed, and at the head of its log",
         State::Replaying => "subscribed, and fetching what it has missed",
-        State::Connecting => "not subscribed, or its last sync failed",
+        State::Connecting => "its hints do not arrive, or its last sync failed",
         State::Degraded => "cut off for longer than the staleness bound",
         _ => "fenced off: its settings and the shared tier's disagree",
     };

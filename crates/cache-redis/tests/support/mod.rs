@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use cache_bus::{Hint, HintStream, Transport};
 use cache_events::{Key, Namespace, NodeId, Partition, Position, Version};
-use cache_l2::{Append, LeaseAsk, LeaseToken, Store};
+use cache_l2::{Append, Invalidation, LeaseAsk, LeaseToken, Store, StoreError};
 use cache_redis::{RedisConfig, RedisStore, RedisTransport};
 use cache_testkit::RedisServer;
 #[allow(unused_imports, reason = "each test file uses a part")]
@@ -74,12 +75,49 @@ pub(crate) fn record(origin: Position, version: u64, text: &str) -> Bytes {
 
 /// Appends an event that removes nothing; says where it is.
 pub(crate) async fn event(store: &RedisStore) -> Position {
-    store.invalidate(P0, &Default::default(), append("event")).await.unwrap()
+    event_in(store, P0).await.unwrap()
 }
 
 pub(crate) async fn put(store: &RedisStore, key: &Key, version: u64) -> Option<Position> {
     let record = record(Position::ZERO, version, "value");
     store.put_versioned(key, Version(version), record, LONG, append("put")).await.unwrap()
+}
+
+/// Appends an event to a partition; says where it is.
+pub(crate) async fn event_in(store: &RedisStore, partition: Partition) -> Result<Position, StoreError> {
+    store.invalidate(partition, &Invalidation::default(), append("event")).await
+}
+
+/// A subscription on which all partitions are heard: a busy machine may let one of several masters answer late.
+pub(crate) async fn listening(transport: &RedisTransport) -> Box<dyn HintStream> {
+    let mut hints = eventually(async || transport.subscribe().await).await;
+    let mut unheard = 0;
+    loop {
+        let next = match hints.ready() {
+            None if unheard == 0 => return hints,
+            None => tokio::time::timeout(PATIENCE, hints.next()).await.expect("all are heard in the end"),
+            Some(next) => next,
+        };
+        match next {
+            Hint::Unheard(_) => unheard += 1,
+            Hint::Heard(_) => unheard -= 1,
+            _ => {}
+        }
+    }
+}
+
+/// The next event of a partition; what else the subscription says of itself is passed over.
+pub(crate) async fn heard(hints: &mut dyn HintStream, wanted: Partition) -> Position {
+    let listen = async {
+        loop {
+            match hints.next().await {
+                Hint::Event { partition, position, .. } if partition == wanted => return position,
+                Hint::Event { .. } | Hint::Overflow | Hint::Unheard(_) | Hint::Heard(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, listen).await.expect("it is heard")
 }
 
 /// Tries until it works: for what a reconnection brings back.

@@ -17,6 +17,7 @@ mod fault_proxy;
 mod faulty_store;
 mod faulty_transport;
 mod jumping_clock;
+mod launched;
 mod manual_clock;
 mod postgres_server;
 mod process;

@@ -1,14 +1,11 @@
 //! A real PostgreSQL for one test.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::process::{Child, Command};
 
-use parking_lot::Mutex;
 use tempfile::TempDir;
 
+use crate::launched::Launched;
 use crate::process::{pause, resume};
 use crate::redis_server::free_ports;
 use crate::wait::until;
@@ -27,14 +24,7 @@ pub struct PostgresServer {
     folder: TempDir,
     port: u16,
     durable: bool,
-    running: Option<Running>,
-}
-
-#[derive(Debug)]
-struct Running {
-    child: Child,
-    log: Arc<Mutex<String>>,
-    reader: Option<JoinHandle<()>>,
+    running: Option<Launched>,
 }
 
 impl PostgresServer {
@@ -83,19 +73,12 @@ impl PostgresServer {
 
     /// The process, while it runs.
     pub fn pid(&self) -> Option<u32> {
-        self.running.as_ref().map(|running| running.child.id())
+        self.running.as_ref().map(|running| running.child().id())
     }
 
     /// Ends the process with SIGKILL: connections break, and what was not committed is gone.
     pub fn kill(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            // Its children notice at once that it is gone, and end.
-            let _ = running.child.kill();
-            let _ = running.child.wait();
-            if let Some(reader) = running.reader.take() {
-                let _ = reader.join();
-            }
-        }
+        self.running = None;
     }
 
     /// Starts it again on the same port, with all that was committed.
@@ -124,11 +107,11 @@ impl PostgresServer {
 
     /// What the server wrote to its log since it was started last.
     pub fn log(&self) -> String {
-        self.running.as_ref().map(|running| running.log.lock().clone()).unwrap_or_default()
+        self.running.as_ref().map(Launched::log).unwrap_or_default()
     }
 
     fn child(&self) -> &Child {
-        &self.running.as_ref().expect("the server runs").child
+        self.running.as_ref().expect("the server runs").child()
     }
 
     fn data(&self) -> PathBuf {
@@ -163,33 +146,7 @@ impl PostgresServer {
         if !self.durable {
             command.args(["-c", "fsync=off", "-c", "full_page_writes=off"]);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| error.to_string())?;
-        let mut lines = BufReader::new(child.stderr.take().expect("its output is piped"));
-        let log = Arc::new(Mutex::new(String::new()));
-        loop {
-            let mut line = String::new();
-            let read = lines.read_line(&mut line).unwrap_or(0);
-            log.lock().push_str(&line);
-            if line.contains("ready to accept connections") {
-                break;
-            }
-            if read == 0 {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(log.lock().clone());
-            }
-        }
-        // Goes on reading, else the server would block on its own log.
-        let sink = log.clone();
-        let reader = std::thread::spawn(move || {
-            let mut line = String::new();
-            while matches!(lines.read_line(&mut line), Ok(read) if read > 0) {
-                sink.lock().push_str(&line);
-                line.clear();
-            }
-        });
-        self.running = Some(Running { child, log, reader: Some(reader) });
+        self.running = Some(Launched::start(command, &["ready to accept connections"])?);
         Ok(())
     }
 }

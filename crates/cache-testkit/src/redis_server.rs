@@ -1,15 +1,12 @@
 //! A real Redis for one test.
 
-use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::process::{Child, Command};
 
-use parking_lot::Mutex;
 use tempfile::TempDir;
 
+use crate::launched::Launched;
 use crate::process::{pause, resume};
 use crate::resp::{self, Reply};
 
@@ -42,14 +39,7 @@ pub struct RedisServer {
     folder: TempDir,
     port: u16,
     tls_port: Option<u16>,
-    running: Option<Running>,
-}
-
-#[derive(Debug)]
-struct Running {
-    child: Child,
-    log: Arc<Mutex<String>>,
-    reader: Option<JoinHandle<()>>,
+    running: Option<Launched>,
 }
 
 impl RedisServer {
@@ -140,7 +130,7 @@ impl RedisServer {
 
     /// The process, while it runs.
     pub fn pid(&self) -> Option<u32> {
-        self.running.as_ref().map(|running| running.child.id())
+        self.running.as_ref().map(|running| running.child().id())
     }
 
     /// Sends one command on a new connection.
@@ -191,14 +181,7 @@ impl RedisServer {
 
     /// Ends the process with SIGKILL: nothing is saved, connections break.
     pub fn kill(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            // A stopped process is killed as well.
-            let _ = running.child.kill();
-            let _ = running.child.wait();
-            if let Some(reader) = running.reader.take() {
-                let _ = reader.join();
-            }
-        }
+        self.running = None;
     }
 
     /// Starts it again on the same port, with the data of the last [`save`](Self::save), if there was one.
@@ -236,7 +219,7 @@ impl RedisServer {
     }
 
     fn child(&self) -> &Child {
-        &self.running.as_ref().expect("the server runs").child
+        self.running.as_ref().expect("the server runs").child()
     }
 
     /// Starts the process and reads its log until it is ready; the log is the error.
@@ -258,39 +241,14 @@ impl RedisServer {
             command.arg("--tls-cert-file").arg(cert).arg("--tls-key-file").arg(key);
             command.arg("--tls-ca-cert-file").arg(ca);
         }
-        command.args(&self.options.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().map_err(|error| error.to_string())?;
-        let mut lines = BufReader::new(child.stdout.take().expect("its output is piped"));
-        let log = Arc::new(Mutex::new(String::new()));
-        loop {
-            let mut line = String::new();
-            let read = lines.read_line(&mut line).unwrap_or(0);
-            log.lock().push_str(&line);
-            if line.contains("Ready to accept connections") || line.contains("Sentinel ID is") {
-                break;
-            }
-            if read == 0 {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(log.lock().clone());
-            }
-        }
-        // Goes on reading, else the server would block on its own log.
-        let sink = log.clone();
-        let reader = std::thread::spawn(move || {
-            let mut line = String::new();
-            while matches!(lines.read_line(&mut line), Ok(read) if read > 0) {
-                sink.lock().push_str(&line);
-                line.clear();
-            }
-        });
-        self.running = Some(Running { child, log, reader: Some(reader) });
+        command.args(&self.options.args);
+        self.running = Some(Launched::start(command, &["Ready to accept connections", "Sentinel ID is"])?);
         Ok(())
     }
 
     /// What the server wrote to its log since it was started last.
     pub fn log(&self) -> String {
-        self.running.as_ref().map(|running| running.log.lock().clone()).unwrap_or_default()
+        self.running.as_ref().map(Launched::log).unwrap_or_default()
     }
 }
 

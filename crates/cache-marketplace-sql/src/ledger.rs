@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::load::{Loading, OLD_BOOKINGS, Read};
+use crate::migrations;
 use crate::schema::{self, BOOKINGS, CURRENCY, Columns};
 use crate::writer::{Announced, Job, Writer};
 
@@ -87,7 +88,7 @@ impl SqlLedger {
     /// [`OpenError`].
     pub async fn open(url: &str, options: LedgerOptions) -> Result<Self, OpenError> {
         let database = Database::connect(url, &options.database).await?;
-        database.migrate(&schema::migrations(database.kind())).await?;
+        database.migrate(&migrations::all(database.kind())).await?;
         let row = query("SELECT currency FROM head WHERE id = $1", [1_i64]).fetch_one(database.pool()).await;
         let found = Columns::of(&row.map_err(SqlError::from)?).text().map_err(SqlError::from)?;
         if found != CURRENCY {

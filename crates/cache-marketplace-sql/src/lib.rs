@@ -29,6 +29,7 @@
 
 mod ledger;
 mod load;
+mod migrations;
 mod relay;
 mod schema;
 mod writer;

@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use cache_bus::{Hint, HintStream, Missed, Transport};
-use cache_events::{Partition, Position};
+use cache_events::Partition;
 use cache_l2::{Invalidation, Lease, Store, StoreError};
 use cache_redis::{Pem, RedisConfig, RedisStore, RedisTransport, TlsConfig};
 use cache_testkit::RedisSentinels;

@@ -2,77 +2,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+#[path = "../../cache-marketplace/tests/ledger/operations.rs"]
+mod operations;
 mod support;
 
-use cache_marketplace::ledger::GpuRegistration;
-use cache_marketplace::{
-    AvailabilityStatus, BookingRequest, Hardware, Ledger, Market, MemoryLedger, MicroUsd, Offer,
-    ProviderState, Ranking, Search,
-};
+use cache_marketplace::{AvailabilityStatus, Ledger, Market, MemoryLedger, Ranking, Search};
 use cache_marketplace_sql::SqlLedger;
+use operations::{Call, History, MODELS, Op, PROVIDERS, REGIONS, op};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use support::{Postgres, open};
 
-const HOUR: u64 = 3_600_000;
 const START: u64 = 1_760_000_000_000;
-const PROVIDERS: [&str; 2] = ["p", "q"];
-const MODELS: [&str; 2] = ["A100_80GB_PCIe", "H100_80GB_SXM5"];
-const REGIONS: [&str; 2] = ["europe", "us-east"];
-
-#[derive(Debug, Clone)]
-enum Op {
-    Offers { provider: usize, model: usize, region: usize, count: u32, min: u64, more: u64 },
-    Price { model: usize, region: usize, price: u64 },
-    Register { id: usize, provider: usize, model: usize, region: usize, price: u64 },
-    Gpu { at: prop::sample::Index, status: AvailabilityStatus },
-    Provider { provider: usize, state: ProviderState },
-    Book { at: prop::sample::Index, starts_in: u64, lasts: u64 },
-    Again { at: prop::sample::Index, longer: bool },
-    Cancel { at: prop::sample::Index },
-    Wait { ms: u64 },
-    Back { ms: u64 },
-}
-
-/// Ids of GPUs put up one by one; some look as if they came with an offer.
-const IDS: [&str; 4] = ["own-1", "p/A100_80GB_PCIe/2", "q/H100_80GB_SXM5/1", "z:9"];
-
-fn op() -> impl Strategy<Value = Op> {
-    let offers = (0..2_usize, 0..2_usize, 0..2_usize, 0..7_u32, 1..4_u64, 0..2_u64);
-    let status = prop::sample::select(vec![
-        AvailabilityStatus::Available,
-        AvailabilityStatus::Available,
-        AvailabilityStatus::Offline,
-        AvailabilityStatus::Maintenance,
-        AvailabilityStatus::Busy,
-    ]);
-    let state =
-        prop::sample::select(vec![ProviderState::Online, ProviderState::Offline, ProviderState::Maintenance]);
-    let index = any::<prop::sample::Index>;
-    prop_oneof![
-        4 => offers.prop_map(|(provider, model, region, count, min, more)| {
-            Op::Offers { provider, model, region, count, min, more }
-        }),
-        1 => (0..2_usize, 0..2_usize, 1..4_u64)
-            .prop_map(|(model, region, price)| Op::Price { model, region, price }),
-        1 => (0..4_usize, 0..2_usize, 0..2_usize, 0..2_usize, 1..4_u64)
-            .prop_map(|(id, provider, model, region, price)| Op::Register { id, provider, model, region, price }),
-        2 => (index(), status).prop_map(|(at, status)| Op::Gpu { at, status }),
-        1 => (0..2_usize, state).prop_map(|(provider, state)| Op::Provider { provider, state }),
-        6 => (index(), prop_oneof![Just(0), 0..3 * HOUR], 1..3 * HOUR)
-            .prop_map(|(at, starts_in, lasts)| Op::Book { at, starts_in, lasts }),
-        1 => (index(), any::<bool>()).prop_map(|(at, longer)| Op::Again { at, longer }),
-        2 => index().prop_map(|at| Op::Cancel { at }),
-        3 => prop_oneof![3 => 0..2 * HOUR, 1 => 20 * HOUR..30 * HOUR].prop_map(|ms| Op::Wait { ms }),
-        1 => (1..HOUR).prop_map(|ms| Op::Back { ms }),
-    ]
-}
 
 struct Pair {
     sql: SqlLedger,
     memory: MemoryLedger,
-    now: u64,
-    asked: Vec<BookingRequest>,
+    history: History,
 }
 
 /// Asks both ledgers the same, and fails if they answer differently.
@@ -92,73 +38,28 @@ macro_rules! both {
 
 impl Pair {
     async fn run(&mut self, op: &Op) -> Result<(), TestCaseError> {
-        let now = self.now;
-        let gpus = self.memory.gpu_ids();
-        match op.clone() {
-            Op::Offers { provider, model, region, count, min, more } => {
-                let offer = Offer {
-                    provider: PROVIDERS[provider].into(),
-                    gpu_model: MODELS[model].into(),
-                    region: REGIONS[region].into(),
-                    count,
-                    min_price: MicroUsd(min * 1_000_001),
-                    avg_price: MicroUsd((min + more) * 1_000_001),
-                };
-                both!(self, "offers", |ledger| ledger.set_offers(offer.clone(), now));
+        let call = self.history.call(op.clone(), &self.memory.gpu_ids());
+        let now = self.history.now;
+        match call {
+            None => {}
+            Some(Call::Offers(offer)) => {
+                both!(self, "offers", |ledger| ledger.set_offers(offer.clone(), now))
             }
-            Op::Price { model, region, price } => {
-                let (market, price) =
-                    (Market::new(MODELS[model], REGIONS[region]), MicroUsd(price * 333_333));
+            Some(Call::Price(market, price)) => {
                 both!(self, "price", |ledger| ledger.set_price(&market, price, now));
             }
-            Op::Register { id, provider, model, region, price } => {
-                let gpu = GpuRegistration {
-                    gpu_id: IDS[id].into(),
-                    provider_id: PROVIDERS[provider].into(),
-                    gpu_type: MODELS[model].into(),
-                    region: REGIONS[region].into(),
-                    hardware: Hardware::of(MODELS[model]),
-                    base_price_per_hour: MicroUsd(price * 777_777),
-                    status: None,
-                };
-                both!(self, "register", |ledger| ledger.put_gpu(gpu.clone(), now));
+            Some(Call::Register(gpu)) => both!(self, "register", |ledger| ledger.put_gpu(gpu.clone(), now)),
+            Some(Call::Gpu(gpu_id, status)) => {
+                both!(self, "status", |ledger| ledger.set_gpu_status(&gpu_id, status, now));
             }
-            Op::Gpu { at, status } if !gpus.is_empty() => {
-                both!(self, "status", |ledger| ledger.set_gpu_status(
-                    &gpus[at.index(gpus.len())],
-                    status,
-                    now
-                ));
+            Some(Call::Provider(provider, state)) => {
+                both!(self, "provider", |ledger| ledger.set_provider_status(provider, state, now));
             }
-            Op::Provider { provider, state } => {
-                both!(self, "provider", |ledger| ledger.set_provider_status(PROVIDERS[provider], state, now));
-            }
-            Op::Book { at, starts_in, lasts } if !gpus.is_empty() => {
-                let request = BookingRequest {
-                    booking_id: format!("b{}", self.asked.len()),
-                    gpu_id: at.get(&gpus).clone(),
-                    user_id: "u".into(),
-                    start_time: now + starts_in,
-                    end_time: now + starts_in + lasts,
-                };
-                both!(self, "book", |ledger| ledger.book(request.clone(), now));
-                self.asked.push(request);
-            }
-            Op::Again { at, longer } if !self.asked.is_empty() => {
-                let mut request = at.get(&self.asked).clone();
-                request.end_time += u64::from(longer);
-                both!(self, "book again", |ledger| ledger.book(request.clone(), now));
-            }
-            Op::Cancel { at } if !self.asked.is_empty() => {
-                let request = at.get(&self.asked);
+            Some(Call::Book(request)) => both!(self, "book", |ledger| ledger.book(request.clone(), now)),
+            Some(Call::Cancel(request)) => {
                 both!(self, "cancel", |ledger| ledger.cancel(&request.booking_id, &request.gpu_id, now));
             }
-            Op::Wait { ms } => {
-                self.now += ms;
-                both!(self, "time", |ledger| ledger.pass_time(self.now));
-            }
-            Op::Back { ms } => both!(self, "time back", |ledger| ledger.pass_time(now - ms)),
-            _ => {}
+            Some(Call::PassTime(now)) => both!(self, "time", |ledger| ledger.pass_time(now)),
         }
         self.agree().await
     }
@@ -174,7 +75,7 @@ impl Pair {
         for provider in PROVIDERS {
             both!(self, provider, |ledger| ledger.provider(provider));
         }
-        if let Some(request) = self.asked.last() {
+        if let Some(request) = self.history.asked.last() {
             both!(self, "booking", |ledger| ledger.booking(&request.booking_id));
         }
         for gpu_type in [None, Some(MODELS[0]), Some(MODELS[1])] {
@@ -210,7 +111,7 @@ fn check(cases: u32, url: impl Fn(&tokio::runtime::Runtime) -> String) {
         let url = url(&runtime);
         runtime.block_on(async {
             let mut pair =
-                Pair { sql: open(&url).await, memory: MemoryLedger::new(), now: START, asked: vec![] };
+                Pair { sql: open(&url).await, memory: MemoryLedger::new(), history: History::new(START) };
             let mut outcome = Ok(());
             for op in &ops {
                 outcome = pair.run(op).await;

@@ -14,7 +14,8 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-use crate::random_operations::{Op, World, op};
+use crate::operations::{Op, op};
+use crate::random_operations::World;
 
 fn node(server: &EmbeddedServer, name: &str, ledger: Arc<dyn Ledger>) -> Marketplace {
     let (store, transport) = (Arc::new(server.clone()), Arc::new(server.clone()));

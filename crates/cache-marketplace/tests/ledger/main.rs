@@ -7,6 +7,7 @@ mod bookings;
 mod cached_reads;
 mod contract;
 mod offers;
+mod operations;
 mod random_operations;
 mod real_feed;
 mod registry;

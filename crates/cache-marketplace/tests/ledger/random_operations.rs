@@ -6,135 +6,57 @@ use std::sync::Arc;
 use cache_events::{Key, Scope, Tag, Version};
 use cache_marketplace::keys::gpu_tags;
 use cache_marketplace::{
-    Availability, AvailabilityStatus, BookOutcome, BookingRequest, CancelOutcome, Committed, GpuRegistration,
-    Hardware, Ledger, Market, MarketValue, MemoryLedger, MicroUsd, Offer, ProviderState, touches,
+    Availability, BookOutcome, CancelOutcome, Committed, Ledger, LedgerError, MarketValue, MemoryLedger,
+    touches,
 };
 use proptest::prelude::*;
 
-use crate::HOUR;
-
-const PROVIDERS: [&str; 2] = ["p", "q"];
-const MODELS: [&str; 2] = ["A100_80GB_PCIe", "H100_80GB_SXM5"];
-const REGIONS: [&str; 2] = ["europe", "us-east"];
-
-#[derive(Debug, Clone)]
-pub(crate) enum Op {
-    Offers { provider: usize, model: usize, region: usize, count: u32, min: u64, more: u64 },
-    Price { model: usize, region: usize, price: u64 },
-    Gpu { at: prop::sample::Index, status: AvailabilityStatus },
-    Put { id: usize, model: usize, region: usize, price: u64 },
-    Provider { provider: usize, state: ProviderState },
-    Book { at: prop::sample::Index, starts_in: u64, lasts: u64 },
-    Cancel { at: prop::sample::Index },
-    Wait { ms: u64 },
-}
-
-pub(crate) fn op() -> impl Strategy<Value = Op> {
-    let offers = (0..2_usize, 0..2_usize, 0..2_usize, 0..7_u32, 1..4_u64, 0..2_u64);
-    let status = prop::sample::select(vec![
-        AvailabilityStatus::Available,
-        AvailabilityStatus::Available,
-        AvailabilityStatus::Offline,
-        AvailabilityStatus::Maintenance,
-        AvailabilityStatus::Busy,
-    ]);
-    let state =
-        prop::sample::select(vec![ProviderState::Online, ProviderState::Offline, ProviderState::Maintenance]);
-    prop_oneof![
-        4 => offers.prop_map(|(provider, model, region, count, min, more)| {
-            Op::Offers { provider, model, region, count, min, more }
-        }),
-        1 => (0..2_usize, 0..2_usize, 1..4_u64).prop_map(|(model, region, price)| Op::Price { model, region, price }),
-        2 => (any::<prop::sample::Index>(), status).prop_map(|(at, status)| Op::Gpu { at, status }),
-        2 => (0..3_usize, 0..2_usize, 0..2_usize, 1..4_u64)
-            .prop_map(|(id, model, region, price)| Op::Put { id, model, region, price }),
-        1 => (0..2_usize, state).prop_map(|(provider, state)| Op::Provider { provider, state }),
-        6 => (any::<prop::sample::Index>(), prop_oneof![Just(0), 0..3 * HOUR], 1..3 * HOUR)
-            .prop_map(|(at, starts_in, lasts)| Op::Book { at, starts_in, lasts }),
-        2 => any::<prop::sample::Index>().prop_map(|at| Op::Cancel { at }),
-        3 => prop_oneof![3 => 0..2 * HOUR, 1 => 20 * HOUR..30 * HOUR].prop_map(|ms| Op::Wait { ms }),
-    ]
-}
+use crate::operations::{Call, History, Op, op};
 
 pub(crate) struct World {
     pub(crate) ledger: Arc<MemoryLedger>,
-    now: u64,
-    booked: Vec<(String, String)>,
+    history: History,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self { ledger: Arc::new(MemoryLedger::new()), now: 1_000, booked: vec![] }
+        Self { ledger: Arc::new(MemoryLedger::new()), history: History::new(1_000) }
     }
 
     /// The id that the next booking will have.
     pub(crate) fn next_booking(&self) -> String {
-        format!("b{}", self.booked.len())
+        self.history.next_booking()
     }
 
+    /// Does it; the changes that it made.
     pub(crate) async fn run(&mut self, op: Op) -> Vec<Committed> {
-        let (ledger, now) = (&self.ledger, self.now);
-        let gpus = ledger.gpu_ids();
-        match op {
-            Op::Offers { provider, model, region, count, min, more } => {
-                let offer = Offer {
-                    provider: PROVIDERS[provider].into(),
-                    gpu_model: MODELS[model].into(),
-                    region: REGIONS[region].into(),
-                    count,
-                    min_price: MicroUsd(min * 1_000_001),
-                    avg_price: MicroUsd((min + more) * 1_000_001),
-                };
-                ledger.set_offers(offer, now).await.unwrap()
+        let ledger = &self.ledger;
+        let call = self.history.call(op, &ledger.gpu_ids());
+        let now = self.history.now;
+        match call {
+            None => vec![],
+            Some(Call::Offers(offer)) => ledger.set_offers(offer, now).await.unwrap(),
+            Some(Call::Price(market, price)) => {
+                ledger.set_price(&market, price, now).await.unwrap_or_default()
             }
-            Op::Price { model, region, price } => {
-                let market = Market::new(MODELS[model], REGIONS[region]);
-                ledger.set_price(&market, MicroUsd(price * 333_333), now).await.unwrap_or_default()
+            Some(Call::Register(gpu)) => ledger.put_gpu(gpu, now).await.unwrap_or_default(),
+            Some(Call::Gpu(gpu_id, status)) => ledger.set_gpu_status(&gpu_id, status, now).await.unwrap(),
+            Some(Call::Provider(provider, state)) => {
+                ledger.set_provider_status(provider, state, now).await.unwrap_or_default()
             }
-            Op::Gpu { at, status } if !gpus.is_empty() => {
-                ledger.set_gpu_status(&gpus[at.index(gpus.len())], status, now).await.unwrap()
-            }
-            Op::Put { id, model, region, price } => {
-                let gpu = GpuRegistration {
-                    gpu_id: ["mine", "p/A100_80GB_PCIe/1", "p/A100_80GB_PCIe/3"][id].into(),
-                    provider_id: "p".into(),
-                    gpu_type: MODELS[model].into(),
-                    region: REGIONS[region].into(),
-                    hardware: Hardware { memory_gb: 8, cuda_cores: 8, performance_score: id as u32 },
-                    base_price_per_hour: MicroUsd(price * 1_000_001),
-                    status: None,
-                };
-                ledger.put_gpu(gpu, now).await.unwrap_or_default()
-            }
-            Op::Provider { provider, state } => {
-                ledger.set_provider_status(PROVIDERS[provider], state, now).await.unwrap_or_default()
-            }
-            Op::Book { at, starts_in, lasts } if !gpus.is_empty() => {
-                let (gpu_id, booking_id) = (at.get(&gpus).clone(), self.next_booking());
-                let (start_time, end_time) = (now + starts_in, now + starts_in + lasts);
-                let (id, user_id) = (booking_id.clone(), "u".into());
-                let request =
-                    BookingRequest { booking_id, gpu_id: gpu_id.clone(), user_id, start_time, end_time };
-                match ledger.book(request, now).await.unwrap() {
-                    BookOutcome::Booked { committed, .. } => {
-                        self.booked.push((id, gpu_id));
-                        vec![committed]
-                    }
-                    _ => vec![],
-                }
-            }
-            Op::Cancel { at } if !self.booked.is_empty() => {
-                let (booking_id, gpu_id) = at.get(&self.booked);
-                match ledger.cancel(booking_id, gpu_id, now).await.unwrap() {
+            Some(Call::Book(request)) => match ledger.book(request, now).await {
+                Ok(BookOutcome::Booked { committed, repeated: false, .. }) => vec![committed],
+                // Asked again, it may be over by now.
+                Ok(_) | Err(LedgerError::Invalid { .. }) => vec![],
+                Err(error) => panic!("{error}"),
+            },
+            Some(Call::Cancel(request)) => {
+                match ledger.cancel(&request.booking_id, &request.gpu_id, now).await.unwrap() {
                     CancelOutcome::Cancelled { committed, repeated: false, .. } => vec![committed],
                     _ => vec![],
                 }
             }
-            Op::Wait { ms } => {
-                self.now += ms;
-                ledger.pass_time(self.now).await.unwrap()
-            }
-            _ => vec![],
+            Some(Call::PassTime(now)) => ledger.pass_time(now).await.unwrap(),
         }
     }
 

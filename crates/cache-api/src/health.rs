@@ -39,7 +39,7 @@ pub struct Health {
     pub pubsub_active: bool,
     /// Invalidations that wait for the shared tier to come back.
     pub event_queue_size: u64,
-    /// Seconds since the last event; null before the first.
+    /// Seconds since the last event, own or another's; null before the first.
     pub last_event_age: Option<f64>,
     /// The statistics; left out where only the verdict was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]

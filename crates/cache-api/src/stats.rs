@@ -20,7 +20,7 @@ pub struct Stats {
     pub events_processed: u64,
     /// Invalidations applied, summed over the namespaces that each touched.
     pub invalidations: u64,
-    /// When the last event was applied, in RFC 3339; null before the first.
+    /// When the last event, own or another's, was applied, in RFC 3339; null before the first.
     pub last_event_time: Option<String>,
     /// Median time from another node's event to its being applied here; null before the first.
     pub event_propagation_latency_ms: Option<f64>,

@@ -41,7 +41,7 @@ pub struct BusHealth {
     pub subscribed: bool,
     /// Each partition, in order.
     pub partitions: Vec<PartitionHealth>,
-    /// Milliseconds since the last event was applied; `None` before the first.
+    /// Milliseconds since the last event was applied, own or another's; `None` before the first.
     pub last_event_age_ms: Option<u64>,
     /// In what this deployment and the transport disagree, while they do.
     pub fenced: Option<String>,

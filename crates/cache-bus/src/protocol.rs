@@ -311,7 +311,7 @@ impl Protocol {
     /// This node's own write was acknowledged at this position, and its event was applied here already. Never
     /// causes a sync: where it is not the next position, the hint of what lies between will come.
     pub fn wrote(&mut self, now: u64, partition: Partition, position: Position) {
-        self.one(now, partition, |track, desk| track.wrote(position, desk));
+        self.one(now, partition, |track, desk| track.wrote(now, position, desk));
     }
 
     /// Somebody wants to know more. Returns the id from which on a complete sync ([`Standing::completed`]) was sent

@@ -88,7 +88,7 @@ counters! {
     dropped,
     /// Events for which a later one of their key was applied.
     conflated,
-    /// Logical instant of the last event that was applied; 0 = never.
+    /// Logical instant of the last event that was applied, own (when it was acknowledged) or another's; 0 = never.
     last_event_at,
 }
 

@@ -332,6 +332,20 @@ fn own_writes_advance_without_a_sync_and_their_hints_say_nothing_new() {
 }
 
 #[test]
+fn an_own_event_counts_as_the_last_one_when_it_is_acknowledged() {
+    let mut world = World::live(1);
+    world.own_write(0);
+    assert_eq!(world.protocol.counters().last_event_at, 0);
+    world.acknowledge(0);
+    assert_eq!(world.protocol.counters().last_event_at, world.now);
+    // Its hint adds nothing.
+    let then = world.now;
+    world.elapse(1);
+    world.hint(0, false);
+    assert_eq!(world.protocol.counters().last_event_at, then);
+}
+
+#[test]
 fn overflow_garbage_and_resubscription_each_ask_the_log_at_once() {
     let inputs: [fn(&mut Protocol, u64); 3] = [Protocol::overflow, Protocol::garbled, Protocol::subscribed];
     for input in inputs {

@@ -4,8 +4,8 @@ use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
+use cache_api::ErrorBody;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use ureq::Agent;
 use ureq::http::{HeaderMap, Request, Uri};
@@ -237,15 +237,16 @@ impl Answer {
 
     /// What an answer that is not a success says.
     pub(crate) fn failure(&self) -> Failure {
-        let problem: ProblemBody = serde_json::from_str(&self.body).unwrap_or_default();
+        // A proxy in between may answer with something else.
+        let problem: Option<ErrorBody> = serde_json::from_str(&self.body).ok();
         let (status, node) = (self.status, &self.node);
-        let says = problem.detail.or(problem.error).or(problem.title);
-        let error = match says {
+        let says = problem.as_ref().map(|problem| [&problem.detail, &problem.title]);
+        let error = match says.into_iter().flatten().find(|says| !says.is_empty()) {
             Some(says) => format!("{node} says: {says} ({status})"),
             None => format!("{node} answered {status}"),
         };
-        let field = problem.field;
-        let told = Told { error, cure: problem.cure };
+        let (field, cure) = problem.map(|problem| (problem.field, problem.cure)).unwrap_or_default();
+        let told = Told { error, cure };
         let or_cure = |told: Told, cure: &str| match told.cure {
             None => told.cure(cure),
             Some(_) => told,
@@ -264,17 +265,6 @@ impl Answer {
             _ => Failure::Node(told),
         }
     }
-}
-
-/// What nodes say of problems (RFC 9457, and before that `error`).
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct ProblemBody {
-    title: Option<String>,
-    detail: Option<String>,
-    error: Option<String>,
-    field: Option<String>,
-    cure: Option<String>,
 }
 
 fn is_tls(error: &std::io::Error) -> bool {
@@ -341,6 +331,8 @@ mod tests {
         let unknown = told(404, problem);
         assert_eq!(unknown.exit_code(), 2);
         assert_eq!(unknown.to_string(), "http://n says: no cache type (404)\n  cure: known are a, b");
+        let brief = told(507, r#"{"title":"Insufficient Storage","status":507}"#);
+        assert_eq!(brief.to_string(), "http://n says: Insufficient Storage (507)");
         assert_eq!(told(401, "").exit_code(), 4);
         assert_eq!(told(403, "{}").exit_code(), 4);
         assert_eq!(told(404, "").exit_code(), 5);

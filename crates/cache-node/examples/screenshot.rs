@@ -47,15 +47,23 @@ fn main() -> Result<()> {
         println!("{name}: {} bytes", picture.len());
         Ok(())
     };
-    keep("dashboard.png", browser.picture(1_250))?;
+    keep("dashboard.png", down_to(&mut browser, "section[aria-labelledby=part-nodes]"))?;
     browser.look_at(1280, 900, "dark");
     browser.go(&format!("{url}#/market?gpu_type=H100_80GB_SXM5&region=us-east"));
     browser.until("document.querySelectorAll('.booking').length > 3", "bookings are there");
     browser.until("document.querySelectorAll('.line').length > 1", "the past is drawn");
-    keep("dashboard-market.png", browser.picture(1_250))?;
+    keep("dashboard-market.png", down_to(&mut browser, ".pair"))?;
     browser.look_at(390, 844, "light");
     browser.go(&format!("{url}#/overview"));
     browser.until("document.querySelectorAll('.line').length > 8", "the charts are drawn");
-    keep("dashboard-phone.png", browser.picture(1_400))?;
+    keep("dashboard-phone.png", down_to(&mut browser, ".chart:nth-of-type(2)"))?;
     Ok(())
+}
+
+/// A picture that ends behind a part of the page, and cuts none in two.
+fn down_to(browser: &mut Browser, part: &str) -> Vec<u8> {
+    const MARGIN: f64 = 16.0;
+    let bottom = format!("document.querySelector({part:?}).getBoundingClientRect().bottom + window.scrollY");
+    let bottom = browser.eval(&bottom).as_f64().unwrap_or_default();
+    browser.picture((bottom + MARGIN) as u32)
 }

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
 use cache_node::config::{NodeConfig, Sources, load};
-use cache_testkit::certificates;
+use cache_testkit::{RedisServer, certificates};
 use serde_json::{Value, json};
 use support::{Answer, InProcess, LONG, Serving, command};
 use tempfile::TempDir;
@@ -176,6 +176,29 @@ fn the_audit_log_tells_who_invalidated_what_and_why_and_who_was_refused() {
     assert!(first["time"].as_str().is_some_and(|time| time.parse::<jiff::Timestamp>().is_ok()), "{first}");
     let all = std::fs::read_to_string(&path).expect("readable");
     assert!(!all.contains("s3cret") && !all.contains("a value"), "{all}");
+}
+
+#[test]
+fn an_invalidation_that_was_not_acknowledged_is_in_the_audit_with_what_and_why() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("audit.log");
+    let mut redis = RedisServer::start();
+    let (url, ledger) = (redis.url(), "[database]\nallow_private_ledger = true");
+    let node = node(&format!("{ledger}\n[audit]\nlog = {path:?}\n[redis]\nurl = {url:?}"));
+    redis.kill();
+    let body = json!({"cache_type": "session", "resource": "s", "reason": "logout"});
+    assert_eq!(node.client.post("/cache/invalidate", &body).status, 503);
+    assert_eq!(node.client.delete("/cache/session/t").status, 503);
+    drop(node);
+    let told = lines(&path);
+    let brief = |line: &Value| json!([line["status"], line["outcome"], line["reason"], line["scopes"][0]]);
+    assert_eq!(
+        told.iter().map(brief).collect::<Vec<_>>(),
+        [
+            json!([503, "failed", "logout", "resource session/s"]),
+            json!([503, "failed", "DELETE over HTTP", "resource session/t"]),
+        ]
+    );
 }
 
 #[test]

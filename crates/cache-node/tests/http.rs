@@ -284,6 +284,18 @@ fn statistics_count_what_happened() {
 }
 
 #[test]
+fn what_a_node_changes_itself_is_an_event_of_late() {
+    let node = node();
+    assert_eq!(node.client.get("/cache/stats").body["last_event_time"], Value::Null);
+    assert_eq!(node.client.get("/health").body["last_event_age"], Value::Null);
+    assert_eq!(node.client.put("/cache/session/s", &json!(1)).status, 200);
+    // At once: the write was acknowledged.
+    let told = node.client.get("/cache/stats").body["last_event_time"].clone();
+    assert!(told.as_str().is_some_and(|time| time.parse::<jiff::Timestamp>().is_ok()), "{told}");
+    assert!(node.client.get("/health").body["last_event_age"].is_number());
+}
+
+#[test]
 fn statistics_tell_what_the_auditor_found() {
     let rate = |rate: &str| {
         let flags = vec![

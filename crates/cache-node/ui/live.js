@@ -65,6 +65,9 @@ const BOOKINGS_KEPT = 60;
 const SILENCE_MS = 40_000;
 /** A page that nobody sees gives its stream back after a while: a browser has six connections to a node, for all its tabs. */
 const UNSEEN_MS = 20_000;
+/** How long news waits for a frame at most, and how often a page that nobody sees is brought up to date. */
+const FRAME_MAX_MS = 200;
+const UNSEEN_EVERY_MS = 1_000;
 
 /** The events of late, newest first, and how the stream of them is. One stream for all views. */
 export class EventHub {
@@ -79,7 +82,7 @@ export class EventHub {
   #last = null;
   #ids = new Set();
 
-  /** `listener()` is told, at most once a frame, that something changed. */
+  /** `listener()` is told, at most once a frame, that something changed; soon too where frames are slow to come. */
   listen(signal, listener) {
     this.#listeners.add(listener);
     signal.addEventListener("abort", () => this.#listeners.delete(listener), { once: true });
@@ -90,8 +93,16 @@ export class EventHub {
   #tell() {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    const tell = () => { this.#scheduled = false; this.#listeners.forEach((listener) => listener()); };
-    document.hidden ? setTimeout(tell, 1000) : requestAnimationFrame(tell);
+    // A browser that is busy, or whose window nobody draws, may be late with a frame or give none: news does not wait for it.
+    let late;
+    const tell = () => {
+      cancelAnimationFrame(frame);
+      clearTimeout(late);
+      this.#scheduled = false;
+      this.#listeners.forEach((listener) => listener());
+    };
+    const frame = requestAnimationFrame(tell);
+    late = setTimeout(tell, document.hidden ? UNSEEN_EVERY_MS : FRAME_MAX_MS);
   }
 
   #turn(state, error = null) {

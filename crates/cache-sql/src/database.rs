@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::migrate::MigrateError::ExecuteMigration;
 use sqlx::migrate::{MigrationType, Migrator};
 use sqlx::{Any, AnyPool, AssertSqlSafe, Executor, SqlSafeStr, Transaction};
 
@@ -153,8 +154,9 @@ impl Database {
         loop {
             attempts += 1;
             match migrator.run(&self.pool).await.map_err(SqlError::from) {
-                // SQLite has no lock for migrations: another process may just be making the same tables.
-                Err(SqlError::Busy(_) | SqlError::Refused(_))
+                // SQLite has no lock for migrations: another process may just be making the same tables. It is done when
+                // the next attempt looks.
+                Err(SqlError::Busy(_) | SqlError::Refused(_) | SqlError::Schema(ExecuteMigration(..)))
                     if self.kind == Kind::Sqlite && attempts < 10 =>
                 {
                     tokio::time::sleep(Duration::from_millis(20 * attempts)).await;

@@ -483,7 +483,7 @@ pub struct Health {
     pub states: Vec<State>,
     /// In what this node and the store disagree, while they do.
     pub fenced: Option<String>,
-    /// Time since the last event; `None` before the first.
+    /// Time since the last event, own or another's; `None` before the first.
     pub last_event_age: Option<Duration>,
     /// Steps that wait for the store to come back.
     pub outbox: usize,

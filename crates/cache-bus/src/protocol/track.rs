@@ -159,7 +159,9 @@ impl Track {
         self.again |= self.flight.is_some();
     }
 
-    pub(super) fn wrote(&mut self, position: Position, desk: &mut Desk) {
+    pub(super) fn wrote(&mut self, now: u64, position: Position, desk: &mut Desk) {
+        // Its own hint says nothing new when it comes, so that this is where an own event is counted.
+        desk.counters.last_event_at = now;
         if !mutated!("update_behind_own") {
             self.applied_to = self.applied_to.max(position);
         }

@@ -49,6 +49,10 @@ fn draw(page: &mut Page, alerts: &Alerts) {
 
 /// A figure with its unit.
 pub(super) fn figure(value: f64, unit: &str) -> String {
-    let digits = if value.fract() == 0.0 || value.abs() >= 1000.0 { 0 } else { 2 };
+    let digits = match value.abs() {
+        size if value.fract() == 0.0 || size >= 1000.0 => 0,
+        size if size < 0.1 => 4,
+        _ => 2,
+    };
     format!("{value:.digits$} {unit}")
 }

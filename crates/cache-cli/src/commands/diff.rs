@@ -180,7 +180,7 @@ fn draw(page: &mut Page, report: &Report, settle: Duration) {
         page.line(&[good(format!("no difference lasted for {settle}"))]);
         return;
     }
-    page.line(&[bad(format!("{} differences lasted for {settle}", report.differences.len()))]);
+    page.line(&[bad(format!("differences that lasted for {settle}: {}", report.differences.len()))]);
     let rows = report.differences.iter().map(|found| {
         let side = |entry: &EntrySummary| {
             let version = entry.version.map(|version| format!(" v{version}")).unwrap_or_default();

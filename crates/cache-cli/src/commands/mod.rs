@@ -82,7 +82,10 @@ impl Context {
     fn one(&self) -> Result<&Client, Failure> {
         match &self.clients[..] {
             [client] => Ok(client),
-            _ => Err(Failure::usage("this command asks one node", "name one with --node")),
+            several => Err(Failure::usage(
+                format!("this command asks one node, and --node or CACHECTL_NODE names {}", several.len()),
+                "name one with --node URL: what is changed there is changed on all",
+            )),
         }
     }
 

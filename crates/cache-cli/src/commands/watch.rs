@@ -114,7 +114,7 @@ fn show(screen: Screen, event: &Event) -> Result<bool, Failure> {
         }
         ("missed", _) => {
             let why = data["why"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
-            page.line(&[odd(format!("{} events were missed{why}", data["missed"]))]);
+            page.line(&[odd(format!("events were missed: {}{why}", data["missed"]))]);
         }
         (kind, _) => page.line(&[odd(kind), plain(&data)]),
     }

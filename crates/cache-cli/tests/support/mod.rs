@@ -1,8 +1,6 @@
 //! Nodes to be asked, and the real program that asks them.
 #![allow(dead_code, reason = "each test crate uses its part")]
 
-pub(crate) mod canned;
-
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -41,6 +39,13 @@ impl Running {
     }
 
     pub(crate) fn start_with(env: &[(&str, &str)], file: Option<PathBuf>) -> Self {
+        let running = Self::start_unasked(env, file);
+        running.until(&["health"], "a healthy node", |ran| ran.code == 0);
+        running
+    }
+
+    /// One that may not answer who has nothing to show.
+    pub(crate) fn start_unasked(env: &[(&str, &str)], file: Option<PathBuf>) -> Self {
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let flags = vec![
             ("listen", "--listen", "127.0.0.1:0".to_owned()),
@@ -52,9 +57,7 @@ impl Running {
         let node = runtime.block_on(Node::start(config)).expect("it starts");
         let url = format!("http://{}", node.address().expect("an address"));
         let served = Some(runtime.spawn(node.serve(shutdown.clone())));
-        let running = Self { runtime, shutdown, served, url };
-        running.until(&["health"], "a healthy node", |ran| ran.code == 0);
-        running
+        Self { runtime, shutdown, served, url }
     }
 
     /// Asks this node.

@@ -127,8 +127,8 @@ fn memory(server: &ServerFacts) -> Finding {
     let (limit, used) = (number(server, "maxmemory"), number(server, "used_memory"));
     let policy = text(server, "maxmemory_policy");
     let nearly_full = limit > 0 && used as f64 > limit as f64 * FULL;
-    let found =
-        format!("{policy}, {} of {} in use", mb(used), if limit > 0 { mb(limit) } else { "any".into() });
+    let of_limit = if limit > 0 { format!(" of {}", mb(limit)) } else { String::new() };
+    let found = format!("{policy}, {}{of_limit} in use", mb(used));
     match policy {
         "" => unknown(CHECK, "the server does not tell", "use Redis 7.0 or later, or Valkey"),
         "volatile-ttl" if limit == 0 => warning(

@@ -12,7 +12,7 @@ use cache_tiered::EventDraft;
 use tracing::info;
 
 use super::App;
-use super::entries::{acknowledged, received, touching};
+use super::entries::{received, touching};
 use super::problem::Problem;
 use super::route::{Access, Route};
 use crate::config::TokenScope;
@@ -88,7 +88,9 @@ async fn publish(app: &App, scopes: Vec<Scope>, reason: String) -> Result<Respon
     let told_each: Vec<String> = scopes.iter().map(Scope::to_string).collect();
     let told = told_each.join(", ");
     let draft = EventDraft::new(EventKind::MANUAL_INVALIDATION, told.clone()).reason(reason.clone());
-    let written = app.cache().publish(scopes.into_iter().fold(draft, EventDraft::touching)).await?;
-    info!(scopes = told, reason, "invalidated on request");
-    Ok(touching(acknowledged(written), told_each, reason))
+    let written = app.cache().publish(scopes.into_iter().fold(draft, EventDraft::touching)).await;
+    if written.is_ok() {
+        info!(scopes = told, reason, "invalidated on request");
+    }
+    Ok(touching(written, told_each, reason))
 }

@@ -134,8 +134,8 @@ async fn remove(Extension(app): Extension<Arc<App>>, place: Place) -> Result<Res
     const WHY: &str = "DELETE over HTTP";
     let scope = Scope::Resource { namespace, resource };
     let told = vec![scope.to_string()];
-    let written = app.cache().invalidate(scope, WHY).await?;
-    Ok(touching(acknowledged(written), told, WHY.to_owned()))
+    let written = app.cache().invalidate(scope, WHY).await;
+    Ok(touching(written, told, WHY.to_owned()))
 }
 
 /// The answer to a write.
@@ -150,8 +150,14 @@ pub(crate) fn acknowledged(written: Written) -> Response {
     response
 }
 
-/// An answer with what the audit log says about it.
-pub(crate) fn touching(mut response: Response, scopes: Vec<String>, reason: String) -> Response {
+/// The answer to an invalidation, with what the audit log says about it: also where it failed, since somebody wanted it, and
+/// it may have happened.
+pub(crate) fn touching(
+    written: Result<Written, impl Into<Problem>>,
+    scopes: Vec<String>,
+    reason: String,
+) -> Response {
+    let mut response = written.map_or_else(|error| error.into().into_response(), acknowledged);
     response.extensions_mut().insert(Touched { scopes, reason: Some(reason) });
     response
 }

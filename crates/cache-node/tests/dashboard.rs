@@ -79,6 +79,13 @@ fn a_booking_made_over_http_is_in_sight_within_a_second() {
     desk.until_text("Booking b-4 is called off.");
     desk.browser.until("[...document.querySelectorAll('.booking')].some((row) => row.innerText.includes('b-4') && row.innerText.includes('cancelled'))", "the line says cancelled");
     assert_eq!(desk.client.get("/market/bookings/b-4").body["status"], "cancelled");
+    // Such an event has several places in the log, and is one event to people.
+    let parts = desk.client.get("/node/events?event_type=booking_created").body["events"].clone();
+    assert!(parts.as_array().is_some_and(|parts| parts.len() > 4), "{parts}");
+    desk.visit("events");
+    desk.until_text("b-1");
+    let rows = "[...document.querySelectorAll('.event .what')].map((what) => what.innerText).filter((what) => what.startsWith('b-')).sort()";
+    assert_eq!(desk.browser.eval(rows), json!(["b-1", "b-2", "b-3", "b-4", "b-4"]));
     desk.calm();
 }
 

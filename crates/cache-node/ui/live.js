@@ -117,7 +117,8 @@ export class EventHub {
     if (this.#ids.has(name)) return;
     this.#ids.add(name);
     if (this.#ids.size > 2 * KEPT) this.#ids = new Set([...this.#ids].slice(-KEPT));
-    if (fresh) this.heard += 1;
+    // An event may come in several parts.
+    if (fresh && !this.recent.some((one) => one.event_id === record.event_id)) this.heard += 1;
     this.recent.unshift(record);
     this.recent.length = Math.min(this.recent.length, KEPT);
     if (record.event_type.startsWith("booking_")) {

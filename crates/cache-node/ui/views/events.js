@@ -22,6 +22,20 @@ export function eventRow(record) {
     ...(data && data !== "null" ? [h("dt", {}, "Says"), h("dd", {}, h("pre", {}, data))] : []))));
 }
 
+/** One record for each event: what touches too much for one place in the log has several there, one behind the other. */
+function together(records) {
+  const events = new Map();
+  const both = (one, other) => [...new Set([...one, ...other])];
+  for (const part of records) {
+    const known = events.get(part.event_id);
+    events.set(part.event_id, !known ? part : {
+      ...known, position: `${part.position}\n${known.position}`,
+      scopes: both(part.scopes, known.scopes), affected_namespaces: both(part.affected_namespaces, known.affected_namespaces),
+    });
+  }
+  return [...events.values()];
+}
+
 const pair = (name, text) => (text ? [h("dt", {}, name), h("dd", { class: "lines" }, text)] : []);
 
 /** How the stream is, in words. */
@@ -49,7 +63,7 @@ export function mount(root, { signal, events: hub }) {
 
   let held = null;
   const shown = () => {
-    const all = held ?? hub.recent;
+    const all = together(held ?? hub.recent);
     return all.filter((record) => (!kind.value || record.event_type === kind.value) && (!space.value || record.affected_namespaces.includes(space.value)));
   };
   const offer = (select, names) => {

@@ -12,10 +12,14 @@ fn on(redis: &RedisServer, name: &str) -> Running {
     Running::start(&[("REDIS_URL", &redis.url()), ("EDGE_NODE_ID", name), ("EDGE_NODE_REGION", name)])
 }
 
-/// A configuration with this staleness bound.
+/// A configuration with this staleness bound, which sessions keep whatever comes.
 fn bound(folder: &tempfile::TempDir, seconds: u32) -> Option<PathBuf> {
     let file = folder.path().join(format!("{seconds}.toml"));
-    std::fs::write(&file, format!("[cache]\nstaleness_bound = \"{seconds}s\"\n")).expect("written");
+    std::fs::write(
+        &file,
+        format!("[cache]\nstaleness_bound = \"{seconds}s\"\n[namespaces.session]\ndegraded = \"strict\"\n"),
+    )
+    .expect("written");
     Some(file)
 }
 

@@ -83,7 +83,11 @@ fn nodes_on_one_redis_know_each_other_until_one_leaves() {
         let nodes = told["nodes"].as_array().expect("a list");
         nodes.iter().map(|node| format!("{} {}", node["node_id"], node["me"])).collect()
     };
-    let both = a.until(&["nodes"], "both", |ran| names(ran) == ["\"a\" true", "\"b\" false"]).good();
+    // A node tells of itself every few seconds, and first while it still joins.
+    let both = a.until(&["nodes"], "both, well", |ran| {
+        names(ran) == ["\"a\" true", "\"b\" false"] && ran.json()["nodes"][1]["status"] == "healthy"
+    });
+    let both = both.good();
     let other = &both["nodes"][1];
     assert_eq!(
         (&other["region"], &other["status"], &other["url"]),

@@ -62,7 +62,7 @@ fn main() -> Result<()> {
 
 /// A picture that ends behind a part of the page, and cuts none in two.
 fn down_to(browser: &mut Browser, part: &str) -> Vec<u8> {
-    const MARGIN: f64 = 16.0;
+    const MARGIN: f64 = 8.0;
     let bottom = format!("document.querySelector({part:?}).getBoundingClientRect().bottom + window.scrollY");
     let bottom = browser.eval(&bottom).as_f64().unwrap_or_default();
     browser.picture((bottom + MARGIN) as u32)

@@ -27,6 +27,9 @@
 //! # Ok(()) }
 //! ```
 
+#[macro_use]
+mod mutation;
+
 mod ledger;
 mod load;
 mod migrations;

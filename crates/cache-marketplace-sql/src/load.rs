@@ -48,7 +48,7 @@ impl<'c> Loading<'c> {
         pricing: Arc<dyn Pricing>,
     ) -> Result<Self, SqlError> {
         // SQLite's transaction was begun as the only one that writes.
-        let suffix = kind.either("", " FOR UPDATE");
+        let suffix = if mutated!("head_unlocked") { "" } else { kind.either("", " FOR UPDATE") };
         let statement = format!("SELECT version, at FROM head WHERE id = $1{suffix}");
         let row = query(statement, [1_i64]).fetch_one(&mut *connection).await?;
         let mut columns = Columns::of(&row);

@@ -187,7 +187,9 @@ impl Writer {
         }
         let commits: Vec<&Committed> = outcomes.iter().flatten().flat_map(Done::commits).collect();
         self.store(&mut transaction, &changed).await?;
-        self.tell(&mut transaction, &commits).await?;
+        if !mutated!("outbox_apart") {
+            self.tell(&mut transaction, &commits).await?;
+        }
         let statement = "UPDATE head SET version = $1, at = $2 WHERE id = 1";
         query(statement, [set.commits(), set.now()])
             .execute(&mut *transaction)
@@ -196,6 +198,11 @@ impl Writer {
         let announced = self.announced.take();
         self.outbox.forget(&mut transaction, &announced).await?;
         transaction.commit().await.map_err(|error| Failed::AtCommit(error.into()))?;
+        if mutated!("outbox_apart") {
+            let mut later = self.database.write().await?;
+            self.tell(&mut later, &commits).await?;
+            later.commit().await.map_err(SqlError::from)?;
+        }
         Ok(outcomes)
     }
 

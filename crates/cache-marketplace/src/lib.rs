@@ -9,6 +9,9 @@
 //! Money is integer micro-dollars everywhere ([`MicroUsd`]), time is milliseconds since the Unix epoch and comes in
 //! as an argument.
 
+#[macro_use]
+mod mutation;
+
 pub mod audit;
 mod audited;
 mod book_deltas;

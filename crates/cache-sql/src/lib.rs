@@ -7,6 +7,9 @@
 //! Statements are written once, in the SQL that both understand, with `$1` for values. A column is a 64-bit integer or
 //! a text, never NULL; booleans are 0 and 1.
 
+#[macro_use]
+mod mutation;
+
 mod database;
 mod error;
 mod outbox;

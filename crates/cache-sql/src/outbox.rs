@@ -140,21 +140,26 @@ impl Outbox {
     pub async fn claim(&self, rows_max: u32, now: u64) -> Result<Vec<Claimed>, SqlError> {
         let skip = match self.database.kind() {
             Kind::Sqlite => "",
+            Kind::Postgres if mutated!("claim_unlocked") => "",
+            Kind::Postgres if mutated!("claim_waits_for_others") => "FOR UPDATE OF o",
             Kind::Postgres => "FOR UPDATE OF o SKIP LOCKED",
         };
+        let due = if mutated!("claim_before_due") { "o.due_at < $1 + o.due_at" } else { "o.due_at <= $1" };
+        let is_older = if mutated!("claim_out_of_order") { "e.id < 0" } else { "e.id < o.id" };
         let statement = format!(
             "WITH picked AS MATERIALIZED (
                 SELECT o.id FROM outbox o
-                WHERE o.parked = 0 AND o.due_at <= $1 AND NOT EXISTS (
+                WHERE o.parked = 0 AND {due} AND NOT EXISTS (
                     SELECT 1 FROM outbox e
-                    WHERE e.aggregate = o.aggregate AND e.id < o.id AND e.parked = 0
+                    WHERE e.aggregate = o.aggregate AND {is_older} AND e.parked = 0
                 )
                 ORDER BY o.id LIMIT $2 {skip}
             )
             UPDATE outbox SET due_at = $3, attempts = attempts + 1 WHERE id IN (SELECT id FROM picked)
             RETURNING id, event_id, aggregate, payload, created_at, attempts"
         );
-        let until = now.saturating_add(millis(self.lease));
+        let lease = if mutated!("claim_without_lease") { 0 } else { millis(self.lease) };
+        let until = now.saturating_add(lease);
         let values = [Value::from(now), rows_max.into(), until.into()];
         let mut transaction = self.database.write().await?;
         let rows = query(statement, values).fetch_all(&mut *transaction).await?;

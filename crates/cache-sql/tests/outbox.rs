@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cache_sql::{
     Claimed, Database, DatabaseOptions, Entry, Migration, Outbox, Publish, PublishError, Relay, RelayOptions,
+    query,
 };
 use cache_testkit::{ManualClock, PostgresServer};
 use parking_lot::Mutex;
@@ -85,6 +86,7 @@ async fn rows_are_claimed_in_order_and_come_back_on_postgres() {
     let server = PostgresServer::start();
     behaves(&server.url()).await;
     commits_late(&server.url_of("postgres")).await;
+    passes_over_what_another_claims(&server.url()).await;
 }
 
 /// A row that got its number first and becomes visible last is published all the same.
@@ -98,6 +100,19 @@ async fn commits_late(url: &str) {
     outbox.done(&claimed.iter().map(|row| row.id).collect::<Vec<_>>()).await.unwrap();
     early.commit().await.unwrap();
     assert_eq!(ids(&outbox.claim(100, 40_000).await.unwrap()), ["early"]);
+    database.close().await;
+}
+
+/// A row that another relay is just claiming is passed over, and not waited for.
+async fn passes_over_what_another_claims(url: &str) {
+    let (database, outbox) = outbox(url).await;
+    write(&database, &outbox, &[("held", "held"), ("free", "free")], 50_000).await;
+    let mut other = database.write().await.unwrap();
+    let claims = "UPDATE outbox SET due_at = 90000 WHERE event_id = $1";
+    query(claims, ["held"]).execute(&mut *other).await.unwrap();
+    let claimed = outbox.claim(100, 60_000).await.unwrap();
+    assert!(ids(&claimed).contains(&"free") && !ids(&claimed).contains(&"held"), "{claimed:?}");
+    other.commit().await.unwrap();
     database.close().await;
 }
 

@@ -244,9 +244,11 @@ impl KeyBuilder {
             resource: self.resource.into(),
             params: self.params.into(),
         }));
-        let raw: usize =
-            key.0.resource.len() + key.params().map(|(n, v)| n.len() + v.len() + 2).sum::<usize>();
-        if raw > KEY_BYTES_MAX || key.to_string().len() > KEY_BYTES_MAX {
+        let pairs = key.params().map(|(name, value)| name.len() + value.len());
+        let raw = key.resource().len() + pairs.sum::<usize>();
+        // An escaped byte is three. What is short even so need not be spelled to be known to be short.
+        let signs = key.namespace().as_str().len() + 2 + 2 * key.params().len();
+        if 3 * raw + signs > KEY_BYTES_MAX && (raw > KEY_BYTES_MAX || key.to_string().len() > KEY_BYTES_MAX) {
             return Err(NameError::new("key", key.resource(), format!("longer than {KEY_BYTES_MAX} bytes")));
         }
         Ok(key)

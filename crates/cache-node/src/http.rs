@@ -31,8 +31,10 @@ mod tls;
 
 use std::sync::Arc;
 
+use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, Uri};
-use axum::middleware;
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -80,18 +82,33 @@ fn routes() -> Vec<Route> {
 pub fn router(app: Arc<App>) -> Router {
     let routes = routes();
     let description = Description::of(&routes);
-    let guard = Arc::new(Guard::new(app.clone(), &routes));
+    let guard = Guard::new(app.clone(), &routes);
     let handled = routes.into_iter().filter_map(|route| Some((route.path, route.handler?)));
     handled
-        .fold(Router::new(), |router, (path, handler)| router.route(path, handler))
+        .fold(Router::new(), |router, (path, handler)| match path {
+            openapi::PATH => router.route(path, handler.layer(Extension(description.clone()))),
+            _ => router.route(path, handler),
+        })
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(middleware::from_fn_with_state(app.clone(), history::note))
-        .layer(middleware::from_fn_with_state(guard, guard::guard))
-        .layer(middleware::from_fn_with_state(app.clone(), metrics::requests::timed))
-        .layer(Extension(description))
-        .layer(middleware::from_fn_with_state(app.clone(), otlp::follow))
-        .layer(Extension(app))
+        .layer(middleware::from_fn_with_state(Arc::new(Passage { app, guard }), pass))
+}
+
+/// What requests pass, and what they find there.
+struct Passage {
+    app: Arc<App>,
+    guard: Guard,
+}
+
+/// All that a request passes before its handler, in one layer: each layer of a router is copied and boxed for every request,
+/// with all that are in it.
+async fn pass(State(passage): State<Arc<Passage>>, mut request: Request, next: Next) -> Response {
+    let Passage { app, guard } = &*passage;
+    request.extensions_mut().insert(app.clone());
+    let noted = |request| history::note(app, request, |request| next.run(request));
+    let guarded = |request| guard.pass(request, noted);
+    let timed = |request| metrics::requests::timed(app, request, guarded);
+    otlp::follow(app, request, timed).await
 }
 
 /// Answers requests until `shutdown` is cancelled. Then the node says that it is not ready, goes on for the delay that the

@@ -79,7 +79,12 @@ fn keys_end_at_4096_bytes_and_64_parameters() {
     let room = KEY_BYTES_MAX - "ns//".len();
     assert_eq!(Key::new(&ns, "a".repeat(room)).unwrap().to_string().len(), KEY_BYTES_MAX);
     assert!(Key::new(&ns, "a".repeat(room + 1)).is_err());
+    // An escaped byte counts as the three that it is spelled with.
+    assert_eq!(Key::new(&ns, "/".repeat(room / 3)).unwrap().to_string().len(), KEY_BYTES_MAX);
     assert!(Key::new(&ns, "/".repeat(room / 3 + 1)).is_err());
+    let pair = |bytes: usize| Key::builder(&ns, "r").param("p", "%".repeat(bytes)).build();
+    let escaped_room = (KEY_BYTES_MAX - "ns/r/p=".len()) / 3;
+    assert!(pair(escaped_room).is_ok() && pair(escaped_room + 1).is_err());
     let with = |count: usize| {
         (0..count).fold(Key::builder(&ns, "r"), |builder, at| builder.param(format!("p{at}"), "")).build()
     };

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, RawQuery};
+use axum::extract::{Path, RawQuery, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -74,15 +74,16 @@ const TTL: &str = "Another lifetime for this value, with its unit: 30s.";
 async fn read(
     Extension(app): Extension<Arc<App>>,
     place: Place,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, Problem> {
+    // The head is read where it lies: whoever extracts headers or a query has a copy of them.
+    let (head, _) = request.into_parts();
     let (cache_type, resource) = checked(place)?;
     let plan = app.cache_type(&cache_type)?;
-    let key = request::key(&plan.settings.namespace, &resource, query.as_deref())?;
+    let key = request::key(&plan.settings.namespace, &resource, head.uri.query())?;
     let options = ReadOptions {
-        freshness: request::freshness(&headers)?,
-        ttl: request::ttl(&headers)?,
+        freshness: request::freshness(&head.headers)?,
+        ttl: request::ttl(&head.headers)?,
         ..ReadOptions::default()
     };
     let miss = |why: &str| Problem::new(StatusCode::NOT_FOUND, format!("{why}: {key}"));
@@ -94,13 +95,21 @@ async fn read(
     };
     let mut response = match answer.value.take().map(Arc::unwrap_or_clone) {
         Some(text) => {
-            ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response()
+            let mut response = Response::new(Body::from(text));
+            // Room for what is told here and on the way out, so that the table is made once.
+            *response.headers_mut() = HeaderMap::with_capacity(HEADERS);
+            let json = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(header::CONTENT_TYPE, json);
+            response
         }
         None => miss("it is known that there is none").into_response(),
     };
-    response.headers_mut().extend(freshness(&answer, app.cache().clock().wall()));
+    freshness(response.headers_mut(), &answer, app.cache().clock().wall());
     Ok(response)
 }
+
+/// Headers of an answer: of its kind, its length, its freshness, its time and its request.
+const HEADERS: usize = 12;
 
 /// `PUT /cache/{cache_type}/{resource}?name=value…`
 async fn write(
@@ -178,33 +187,38 @@ pub(crate) fn checked(place: Place) -> Result<(String, String), Problem> {
     Ok(place)
 }
 
-/// What is known about the freshness of an answer; `wall`: the time of the answer, in Unix milliseconds.
-pub(crate) fn freshness<V>(answer: &Answer<V>, wall: u64) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    let text = HeaderName::from_static;
-    headers.insert(text(headers::CACHE_TIER), HeaderValue::from_static(answer.tier.as_str()));
+/// Tells what is known about the freshness of an answer; `wall`: the time of the answer, in Unix milliseconds.
+pub(crate) fn freshness<V>(headers: &mut HeaderMap, answer: &Answer<V>, wall: u64) {
+    headers.insert(&TIER, HeaderValue::from_static(answer.tier.as_str()));
     headers.insert(header::AGE, HeaderValue::from(answer.age().as_secs()));
     // A lag that long means that nothing is known.
     if answer.lag() < LAG_TOLD_MAX
         && let Ok(lag) = u64::try_from(answer.lag().as_millis())
     {
-        headers.insert(text(headers::CACHE_LAG_MS), HeaderValue::from(lag));
-        told(&mut headers, headers::CACHE_AS_OF, rfc3339(wall.saturating_sub(lag)));
+        headers.insert(&LAG_MS, HeaderValue::from(lag));
+        told(headers, &AS_OF, rfc3339(wall.saturating_sub(lag)));
     }
-    let versioned = (answer.version != Version::NONE).then(|| answer.version.0.to_string());
-    told(&mut headers, headers::CACHE_VERSION, versioned);
-    told(&mut headers, headers::CACHE_POSITION, Some(answer.position.to_string()));
+    if answer.version != Version::NONE {
+        headers.insert(&VERSION, HeaderValue::from(answer.version.0));
+    }
+    told(headers, &POSITION, Some(answer.position.to_string()));
     if answer.stale {
-        headers.insert(text(headers::CACHE_STALE), HeaderValue::from_static("true"));
+        headers.insert(&STALE, HeaderValue::from_static("true"));
     }
-    headers
 }
 
 /// Adds a header whose value is made of digits and signs, if there is one.
-fn told(headers: &mut HeaderMap, name: &'static str, value: Option<String>) {
+fn told(headers: &mut HeaderMap, name: &'static HeaderName, value: Option<String>) {
     if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
-        headers.insert(HeaderName::from_static(name), value);
+        headers.insert(name, value);
     }
 }
+
+static TIER: HeaderName = HeaderName::from_static(headers::CACHE_TIER);
+static LAG_MS: HeaderName = HeaderName::from_static(headers::CACHE_LAG_MS);
+static AS_OF: HeaderName = HeaderName::from_static(headers::CACHE_AS_OF);
+static VERSION: HeaderName = HeaderName::from_static(headers::CACHE_VERSION);
+static POSITION: HeaderName = HeaderName::from_static(headers::CACHE_POSITION);
+static STALE: HeaderName = HeaderName::from_static(headers::CACHE_STALE);
 
 const LAG_TOLD_MAX: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use tracing::error;
@@ -41,6 +40,43 @@ impl Guard {
         Self { app, access, under_way: AtomicUsize::new(0) }
     }
 
+    /// Lets a request through if it may pass, and writes down what the configuration wants to be written down.
+    pub(crate) async fn pass<F>(&self, mut request: Request, next: impl FnOnce(Request) -> F) -> Response
+    where
+        F: Future<Output = Response>,
+    {
+        let app = &self.app;
+        let gate = app.gate();
+        let limits = &gate.live().http;
+        let access = self.needed(&request);
+        // Only a program that asks its own router without a connection has none.
+        let peer =
+            request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.0.ip());
+        let address = gate.address(peer, request.headers());
+        let id = request_id(request.headers());
+        let logs = app.logs();
+        let asked = logs.wants(access).then(|| Asked::of(&request, address, &id));
+        let clock = app.cache().clock();
+        let began = clock.now();
+        let (token, admitted) = gate.admit(access, address, request.headers(), began);
+        let mut response = match admitted {
+            Ok(()) => {
+                DefaultBodyLimit::max(gate.live().body_bytes_max).apply(&mut request);
+                let (limit, max) = (limits.request_timeout, limits.requests_max);
+                self.handled(access, async { next(request).await }, limit, max).await
+            }
+            Err(problem) => problem.into_response(),
+        };
+        if let Some(asked) = asked {
+            let touched = response.extensions_mut().remove::<Touched>().unwrap_or_default();
+            let took_ms = clock.now().saturating_sub(began);
+            logs.write(access, asked.answered(clock.wall(), token, touched, response.status(), took_ms))
+                .await;
+        }
+        response.headers_mut().insert(&REQUEST_ID, id);
+        response
+    }
+
     /// What a request needs. Where nothing is, and for methods that a path does not have, it is the right to read: who may
     /// not even do that does not learn what there is.
     fn needed(&self, request: &Request) -> Access {
@@ -55,8 +91,7 @@ impl Guard {
     async fn handled(
         &self,
         access: Access,
-        request: Request,
-        next: Next,
+        handler: impl Future<Output = Response>,
         limit: Duration,
         max: usize,
     ) -> Response {
@@ -72,7 +107,7 @@ impl Guard {
             },
         };
         // What handlers call survives being dropped halfway, as at any client that goes away; a panic is no worse.
-        let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
+        let handled = AssertUnwindSafe(handler).catch_unwind();
         match tokio::time::timeout(limit, handled).await {
             Ok(Ok(response)) => response,
             Ok(Err(panic)) => {
@@ -111,38 +146,6 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// Lets a request through if it may pass, and writes down what the configuration wants to be written down.
-pub(crate) async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
-    let app = &guard.app;
-    let gate = app.gate();
-    let limits = &gate.live().http;
-    let access = guard.needed(&request);
-    // Only a program that asks its own router without a connection has none.
-    let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.0.ip());
-    let address = gate.address(peer, request.headers());
-    let id = request_id(request.headers());
-    let logs = app.logs();
-    let asked = logs.wants(access).then(|| Asked::of(&request, address, &id));
-    let clock = app.cache().clock();
-    let began = clock.now();
-    let (token, admitted) = gate.admit(access, address, request.headers(), began);
-    let mut response = match admitted {
-        Ok(()) => {
-            DefaultBodyLimit::max(gate.live().body_bytes_max).apply(&mut request);
-            let (limit, max) = (limits.request_timeout, limits.requests_max);
-            guard.handled(access, request, next, limit, max).await
-        }
-        Err(problem) => problem.into_response(),
-    };
-    if let Some(asked) = asked {
-        let touched = response.extensions_mut().remove::<Touched>().unwrap_or_default();
-        let took_ms = clock.now().saturating_sub(began);
-        logs.write(access, asked.answered(clock.wall(), token, touched, response.status(), took_ms)).await;
-    }
-    response.headers_mut().insert(&REQUEST_ID, id);
-    response
 }
 
 /// The name by which the caller knows the request, or a new one.

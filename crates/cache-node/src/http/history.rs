@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, RawQuery, Request, State};
+use axum::extract::{MatchedPath, RawQuery, Request};
 use axum::http::{Method, StatusCode};
-use axum::middleware::Next;
 use axum::response::Response;
 use axum::{Extension, Json};
 use cache_api::operate::{Alerts, History, Operations, SloReport};
@@ -112,14 +111,17 @@ async fn operations(
 }
 
 /// Notes requests that were to change something, with how long they took.
-pub(crate) async fn note(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(crate) async fn note<F>(app: &App, request: Request, next: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
-        return next.run(request).await;
+        return next(request).await;
     }
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let (at, began) = (app.cache().clock().now(), stopwatch());
-    let response = next.run(request).await;
+    let response = next(request).await;
     // What is at no route changes nothing, and would fill the memory with whatever somebody types.
     if let Some(route) = route.filter(|_| response.status() != StatusCode::METHOD_NOT_ALLOWED) {
         let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);

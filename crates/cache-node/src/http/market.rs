@@ -168,7 +168,7 @@ impl Asked {
     }
 
     fn with_freshness<V>(&self, mut response: Response, answer: &Answer<V>) -> Response {
-        response.headers_mut().extend(freshness(answer, self.app.cache().clock().wall()));
+        freshness(response.headers_mut(), answer, self.app.cache().clock().wall());
         response
     }
 }

@@ -16,10 +16,13 @@ use super::route::{Parameter, Place, Route};
 #[derive(Clone)]
 pub(crate) struct Description(Bytes);
 
+/// Where it stands.
+pub(crate) const PATH: &str = "/openapi.json";
+
 /// The route of the description itself.
 pub(crate) fn routes() -> Vec<Route> {
     vec![
-        Route::get("/openapi.json", Public, "This description.", described)
+        Route::get(PATH, Public, "This description.", described)
             .answer::<Value>(200, "An OpenAPI document, version 3.1."),
     ]
 }

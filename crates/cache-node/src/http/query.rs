@@ -15,7 +15,8 @@ impl Query {
         let mut parameters = BTreeMap::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (name, value) = (request::decoded(name, pair)?, request::decoded(value, pair)?);
+            let name = request::decoded(name, pair)?.into_owned();
+            let value = request::decoded(value, pair)?.into_owned();
             if !known.contains(&name.as_str()) {
                 let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
                 return Err(Problem::bad(&name, format!("there is no parameter {name:?}"))

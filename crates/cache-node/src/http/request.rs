@@ -1,5 +1,6 @@
 //! What a request says about a key and about its wishes.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue};
@@ -27,11 +28,14 @@ pub(crate) fn key(namespace: &Namespace, resource: &str, query: Option<&str>) ->
 }
 
 /// In queries a plus stands for a space, as forms and most clients write it.
-pub(crate) fn decoded(text: &str, pair: &str) -> Result<String, Problem> {
+pub(crate) fn decoded<'a>(text: &'a str, pair: &str) -> Result<Cow<'a, str>, Problem> {
+    if !text.bytes().any(|byte| matches!(byte, b'+' | b'%')) {
+        return Ok(Cow::Borrowed(text));
+    }
     let spaced = text.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8();
     let decoded = decoded.map_err(|_| Problem::bad(pair, format!("parameter {pair:?} is not UTF-8")))?;
-    Ok(decoded.into_owned())
+    Ok(Cow::Owned(decoded.into_owned()))
 }
 
 /// The hard TTL that was asked for.

@@ -1,11 +1,9 @@
 //! How long HTTP requests take, by group of routes and class of status.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use cache_tiered::Times;
 use parking_lot::Mutex;
@@ -22,9 +20,9 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 pub(crate) struct Requests(Mutex<BTreeMap<(&'static str, &'static str), Times>>);
 
 impl Requests {
-    fn record(&self, path: &str, status: u16, took: std::time::Duration) {
+    fn record(&self, group: &'static str, status: u16, took: std::time::Duration) {
         let class = CLASSES[usize::from((status / 100).clamp(1, 5)) - 1];
-        self.0.lock().entry((group(path), class)).or_default().record(took, 1);
+        self.0.lock().entry((group, class)).or_default().record(took, 1);
     }
 
     /// The times of all requests together.
@@ -47,11 +45,14 @@ fn group(path: &str) -> &'static str {
 
 /// Times each request until its answer begins: a stream of events that goes on for hours counts with its first byte.
 #[expect(clippy::disallowed_methods, reason = "a stopwatch for statistics; no decision hangs on it")]
-pub(crate) async fn timed(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(crate) async fn timed<F>(app: &App, request: Request, next: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
     let began = Instant::now();
-    let path = request.uri().clone();
-    let response = next.run(request).await;
-    app.requests().record(path.path(), response.status().as_u16(), began.elapsed());
+    let group = group(request.uri().path());
+    let response = next(request).await;
+    app.requests().record(group, response.status().as_u16(), began.elapsed());
     response
 }
 
@@ -66,7 +67,7 @@ mod tests {
         assert_eq!(group("/../../etc/passwd"), "other");
         let requests = Requests::default();
         for n in 0..1_000_u16 {
-            requests.record(&format!("/attack-{n}"), n, std::time::Duration::from_millis(1));
+            requests.record(group(&format!("/attack-{n}")), n, std::time::Duration::from_millis(1));
         }
         assert!(requests.snapshot().len() <= CLASSES.len());
     }

@@ -6,8 +6,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
+use axum::extract::{MatchedPath, Request};
 use axum::response::Response;
 use cache_tiered::TRACES;
 use opentelemetry::Context;
@@ -74,11 +73,14 @@ impl Tracer for Late {
 }
 
 /// Traces a request, as part of the trace that its `traceparent` names.
-pub(crate) async fn follow(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(crate) async fn follow<F>(app: &App, request: Request, next: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or("none");
     // Probes come every few seconds and say nothing.
     if route.starts_with("/health") || route == "/metrics" || app.config().telemetry.otlp.is_none() {
-        return next.run(request).await;
+        return next(request).await;
     }
     let method = request.method().as_str();
     let span = debug_span!(
@@ -93,11 +95,11 @@ pub(crate) async fn follow(State(app): State<Arc<App>>, request: Request, next: 
         http.response.status_code = field::Empty,
     );
     if span.is_disabled() {
-        return next.run(request).await;
+        return next(request).await;
     }
     // An error means that the span goes to no collector; then its parent is of no interest.
     let _ = span.set_parent(TraceContextPropagator::new().extract(&HeaderExtractor(request.headers())));
-    let response = next.run(request).instrument(span.clone()).await;
+    let response = next(request).instrument(span.clone()).await;
     span.record("http.response.status_code", response.status().as_u16());
     if response.status().is_server_error() {
         span.record("otel.status_code", "ERROR");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use cache_events::{Key, Partition, Position, Version};
 use cache_l1::{Address, Facts};
 use cache_l2::{ReadAnswer, ReadItem};
+use tracing::Instrument;
 
 use crate::answer::{Answer, ReadOptions, Tier};
 use crate::audit::Look;
@@ -17,6 +18,7 @@ use crate::settings::Degraded;
 use crate::space::{Cacheable, Found, Space};
 use crate::stats::{count, stopwatch};
 use crate::times::L2Op;
+use crate::traces;
 
 /// How long a read waits for a sync that it needs in order to judge what L2 said.
 const SYNC_WAIT: Duration = Duration::from_millis(400);
@@ -270,7 +272,7 @@ impl<V: Cacheable> Space<V> {
         keys: &[Key],
         options: &ReadOptions,
     ) -> Result<Vec<Option<Answer<V>>>, ReadError> {
-        let (asked_at, wish) = (core.clock.now(), &options.freshness);
+        let asked_at = core.clock.now();
         let (called, mut below) = (stopwatch(), 0);
         let mut answers = Vec::with_capacity(keys.len());
         let mut missing: Vec<Vec<usize>> = vec![Vec::new(); self.fence.partitions() as usize];
@@ -283,6 +285,25 @@ impl<V: Cacheable> Space<V> {
             }
             answers.push(answer);
         }
+        if below > 0 {
+            let span = traces::read_many(&self.settings.namespace, keys.len(), below);
+            self.fill_in(core, keys, options, asked_at, missing, &mut answers).instrument(span).await;
+            self.counters.below_l1.record_many(called.elapsed(), below as u64);
+        }
+        Ok(answers)
+    }
+
+    /// Answers from below L1, where it can, what is `missing` of many keys, by their partitions.
+    async fn fill_in(
+        &self,
+        core: &Core,
+        keys: &[Key],
+        options: &ReadOptions,
+        asked_at: u64,
+        mut missing: Vec<Vec<usize>>,
+        answers: &mut [Option<Answer<V>>],
+    ) {
+        let wish = &options.freshness;
         let tiers = options.tiers.unwrap_or(self.settings.tiers);
         for partition in core.partitions() {
             let asked = &mut missing[partition.index()];
@@ -327,7 +348,5 @@ impl<V: Cacheable> Space<V> {
                 }
             }
         }
-        self.counters.below_l1.record_many(called.elapsed(), below);
-        Ok(answers)
     }
 }

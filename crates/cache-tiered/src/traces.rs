@@ -3,7 +3,7 @@
 //! They are at the level of debugging and under a target of their own, so that a log does not show them and a subscriber
 //! that wants none of them makes each cost a look at a static. A hit in L1 makes none.
 
-use cache_events::Key;
+use cache_events::{Key, Namespace};
 use tracing::{Span, debug_span};
 
 /// The target of all spans for traces: a subscriber selects them by it.
@@ -12,6 +12,17 @@ pub const TRACES: &str = "edgecache::traces";
 /// A read that L1 did not answer.
 pub(crate) fn read(key: &Key) -> Span {
     debug_span!(target: TRACES, "cache.read", cache.namespace = key.namespace().as_str(), cache.key = %key)
+}
+
+/// A read of many keys, of which L1 did not answer so many.
+pub(crate) fn read_many(namespace: &Namespace, keys: usize, missing: usize) -> Span {
+    debug_span!(
+        target: TRACES,
+        "cache.read_many",
+        cache.namespace = namespace.as_str(),
+        cache.keys = keys,
+        cache.missing = missing,
+    )
 }
 
 /// A load that this caller leads; its waiters have only their reads.

@@ -16,6 +16,7 @@ use crate::logging::Logging;
 use crate::node;
 use crate::reload::Reloader;
 use crate::telemetry::otlp::Traces;
+use probe::Trust;
 
 /// The exit code for what the caller must mend: a wrong configuration, an address in use, an unreadable file.
 const EXIT_REFUSED: u8 = 2;
@@ -40,8 +41,9 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Ask the node that listens here whether it is of use (plain HTTP): exit code 0 or 1.
-    Health(SourceArgs),
+    /// Ask the node that listens here whether it is of use: exit code 0 or 1. Over TLS where its configuration names a
+    /// certificate.
+    Health(HealthArgs),
     /// Replay a GPU market on several nodes in this process and judge every read.
     Demo(DemoArgs),
 }
@@ -78,6 +80,18 @@ struct SourceArgs {
     /// development, staging or production.
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct HealthArgs {
+    #[command(flatten)]
+    sources: SourceArgs,
+    /// Trust certificates of these authorities (PEM), over TLS; without it the one that the configuration names.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// The name that must be in the certificate [default: the host of the address].
+    #[arg(long, value_name = "HOST", requires = "ca")]
+    name: Option<String>,
 }
 
 impl Cli {
@@ -141,12 +155,13 @@ enum Told {
     Show { json: bool, all: bool },
 }
 
-async fn health(args: SourceArgs) -> ExitCode {
-    let config = match config::load(&args.sources()) {
+async fn health(args: HealthArgs) -> ExitCode {
+    let HealthArgs { sources, ca, name } = args;
+    let config = match config::load(&sources.sources()) {
         Ok(config) => config,
         Err(errors) => return refuse(errors),
     };
-    match probe::health(&config.http.listen).await {
+    match probe::health(&config.http, Trust { ca: ca.as_deref(), name: name.as_deref() }).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "cache-node: {error:#}");

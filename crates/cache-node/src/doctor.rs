@@ -17,6 +17,8 @@ use cache_api::operate::{Finding, Verdict};
 use cache_bus::BusConfig;
 use cache_redis::ServerFacts;
 
+use crate::http::Certificate;
+
 /// A clock that is further off shows wrong ages and times; promises do not depend on it.
 const CLOCK_OFF_MS: u64 = 1_000;
 /// Two looks at one clock that differ by more, beyond the round trip, have seen it jump.
@@ -53,8 +55,8 @@ pub(crate) struct Facts {
     pub(crate) loopback: bool,
     /// Whether requests must show a token.
     pub(crate) token: bool,
-    /// When the certificate of the node ends, in Unix seconds; nothing where it speaks no TLS.
-    pub(crate) certificate: Option<Result<i64, String>>,
+    /// The certificate that the node shows; nothing where it speaks no TLS.
+    pub(crate) certificate: Option<Certificate>,
     /// The wall clock, in Unix milliseconds.
     pub(crate) wall_ms: u64,
 }
@@ -259,24 +261,30 @@ fn access(facts: &Facts) -> Finding {
 
 fn certificate(facts: &Facts) -> Option<Finding> {
     const CHECK: &str = "certificate";
-    const CURE: &str = "renew the certificate of the node";
-    let ends = match facts.certificate.as_ref()? {
-        Ok(ends) => *ends,
+    const CURE: &str = "renew the certificate of the node: put the new files in place and send SIGHUP";
+    let certificate = facts.certificate.as_ref()?;
+    let ends = match &certificate.ends {
+        Ok(ends) => i64::try_from(*ends).unwrap_or(i64::MAX),
         Err(why) => {
             return Some(unknown(
                 CHECK,
-                format!("it cannot be read: {why}"),
-                "give the node a certificate in PEM",
+                format!("when it ends cannot be read: {why}"),
+                "look at it with openssl x509 -noout -enddate",
             ));
         }
     };
-    let left = ends - i64::try_from(facts.wall_ms / 1000).unwrap_or(i64::MAX);
+    let left = ends.saturating_sub(i64::try_from(facts.wall_ms / 1000).unwrap_or(i64::MAX));
     let days = left.div_euclid(24 * 3600);
-    Some(match left {
-        ..0 => problem(CHECK, "it has ended", CURE),
-        _ if days < 7 => problem(CHECK, format!("it ends in {days} days"), CURE),
-        _ if days < 30 => warning(CHECK, format!("it ends in {days} days"), CURE),
-        _ => fine(CHECK, format!("it ends in {days} days")),
+    let found = if left < 0 { "it has ended".to_owned() } else { format!("it ends in {days} days") };
+    Some(match (left, &certificate.refused) {
+        (..0, None) => problem(CHECK, found, CURE),
+        (_, Some(why)) if days < 7 => {
+            problem(CHECK, format!("{found}, and the new one was refused: {why}"), CURE)
+        }
+        (_, Some(why)) => warning(CHECK, format!("{found}; the new one was refused: {why}"), CURE),
+        _ if days < 7 => problem(CHECK, found, CURE),
+        _ if days < 30 => warning(CHECK, found, CURE),
+        _ => fine(CHECK, found),
     })
 }
 

@@ -22,6 +22,7 @@ mod market;
 mod market_changes;
 mod observe;
 mod openapi;
+pub(crate) mod pem;
 mod problem;
 mod query;
 mod request;
@@ -47,7 +48,7 @@ pub(crate) use figures::ratio;
 pub(crate) use problem::Problem;
 pub(crate) use route::{Access, Route};
 
-pub(crate) use tls::Tls;
+pub(crate) use tls::Certificate;
 
 use guard::Guard;
 use openapi::Description;
@@ -113,12 +114,7 @@ async fn pass(State(passage): State<Arc<Passage>>, mut request: Request, next: N
 
 /// Answers requests until `shutdown` is cancelled. Then the node says that it is not ready, goes on for the delay that the
 /// configuration wants, finishes the requests under way, ends its streams, and writes down what is left to be.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    app: Arc<App>,
-    tls: Option<Arc<Tls>>,
-    shutdown: CancellationToken,
-) {
+pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, shutdown: CancellationToken) {
     let config = &app.config().http;
     let bounds = Bounds {
         connections_max: config.connections_max,
@@ -131,20 +127,21 @@ pub(crate) async fn serve(
         tokio::time::sleep(config.drain_delay).await;
         app.closing().cancel();
     };
-    let serving = server::serve(listener, router(app.clone()), tls, bounds, app.closing().clone());
+    let serving =
+        server::serve(listener, router(app.clone()), app.tls().cloned(), bounds, app.closing().clone());
     tokio::join!(draining, serving);
     app.logs().close().await;
 }
 
 /// Takes over, each time the configuration is read, what files hold that it names: certificates, logs.
-pub(crate) async fn renew(app: Arc<App>, tls: Option<Arc<Tls>>, shutdown: CancellationToken) {
+pub(crate) async fn renew(app: Arc<App>, shutdown: CancellationToken) {
     let mut readings = app.config().live.subscribe();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             changed = readings.changed() => if changed.is_err() { return },
         }
-        if let (Some(tls), Some(files)) = (&tls, &app.config().http.tls)
+        if let (Some(tls), Some(files)) = (app.tls(), &app.config().http.tls)
             && let Err(error) = tls.renew(files)
         {
             error!("the certificates stay as they were: {error:#}");

@@ -1,4 +1,4 @@
-//! What a node exports for Prometheus: `GET /metrics`.
+//! What a node exports: for Prometheus by `GET /metrics`, and for a collector by [`otlp`](crate::telemetry).
 //!
 //! Nothing is kept for it: each scrape reads the counters and histograms that the cache has anyway ([`exported`] says which),
 //! and [`exposition`] writes them. Labels are bounded: cache types and partitions as the configuration has them, groups of routes
@@ -7,6 +7,9 @@
 mod exported;
 mod exposition;
 pub(crate) mod requests;
+
+pub(crate) use exported::gather;
+pub(crate) use exposition::{Exposition, Family, Value};
 
 use std::sync::Arc;
 
@@ -17,14 +20,19 @@ use axum::response::{IntoResponse, Response};
 use crate::config::TokenScope;
 use crate::http::{Access, App, Problem, Route};
 
+const ABOUT: &str = "Everything that is counted and timed, for Prometheus. Needs no token where `http.metrics_public` is set.";
+
 /// What the body is.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Where it is.
+pub(crate) const PATH: &str = "/metrics";
 
 /// The route.
 pub(crate) fn routes() -> Vec<Route> {
     let read = Access::Needs(TokenScope::Read);
     vec![
-        Route::get("/metrics", read, "Everything that is counted and timed, for Prometheus.", metrics)
+        Route::get(PATH, read, ABOUT, metrics)
             .answer_as::<String>(200, "application/openmetrics-text", "In the format of OpenMetrics.")
             .problem(404, "Metrics are switched off."),
     ]
@@ -39,7 +47,7 @@ async fn metrics(Extension(app): Extension<Arc<App>>) -> Result<Response, Proble
             "set cache.enable_metrics (CACHE_ENABLE_METRICS) to true; the development profile switches it off",
         ));
     }
-    let text = exported::gather(&app).await.text();
+    let text = gather(&app).await.text();
     let text = text.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
 }

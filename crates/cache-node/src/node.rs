@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use crate::assembly::{self, Shared};
 use crate::config::NodeConfig;
 use crate::events::Events;
-use crate::http::{self, App, Tls};
+use crate::http::{self, App};
 use crate::memory;
 use crate::recent;
 use crate::record::Record;
@@ -40,7 +40,6 @@ pub struct Node {
     app: Arc<App>,
     record: Record,
     listener: TcpListener,
-    tls: Option<Arc<Tls>>,
 }
 
 impl Node {
@@ -98,7 +97,6 @@ impl Node {
         let listener = TcpListener::bind(listen.as_str()).await.with_context(|| {
             format!("cannot listen on {listen}: is it in use, or not an address of this machine? Choose another with --listen")
         })?;
-        let tls = config.http.tls.as_ref().map(|files| Tls::read(files).map(Arc::new)).transpose()?;
         if let (true, Some(redis)) = (config.require_min_replicas, &shared.redis) {
             refuse_unguarded(redis).await?;
         }
@@ -107,10 +105,10 @@ impl Node {
         let cache = assembly::start(&config, &shared, record.ledger(), &events, beside)?;
         let market = Marketplace::new(cache, record.ledger())?;
         let app = App::new(market, shared, config, events)?;
-        if let Some(url) = roster::url_of(listener.local_addr()?, tls.is_some()) {
+        if let Some(url) = roster::url_of(listener.local_addr()?, app.tls().is_some()) {
             app.listens_at(url);
         }
-        Ok(Self { app: Arc::new(app), record, listener, tls })
+        Ok(Self { app: Arc::new(app), record, listener })
     }
 
     /// Where it listens.
@@ -136,13 +134,15 @@ impl Node {
     /// # Errors
     /// None yet.
     pub async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { app, record, listener, tls } = self;
+        let Self { app, record, listener } = self;
         let record = Arc::new(record);
         // The tasks go on until the last request is answered.
         let (told, shutdown) = (shutdown, CancellationToken::new());
         let tasks = TaskTracker::new();
         let otlp = app.config().telemetry.otlp.as_ref();
-        let metrics = otlp.map(|otlp| Metrics::start(otlp, &app)).transpose()?;
+        if let Some(metrics) = otlp.map(|otlp| Metrics::of(otlp, &app)).transpose()? {
+            tasks.spawn(metrics.tell(shutdown.clone()));
+        }
         if app.config().health_checks {
             tasks.spawn(watch_health(app.clone(), shutdown.clone()));
         }
@@ -154,14 +154,11 @@ impl Node {
         });
         tasks.spawn(memory::watch(app.cache().clone(), app.config().live.clone(), shutdown.clone()));
         tasks.spawn(telemetry::watch(app.clone(), shutdown.clone()));
-        tasks.spawn(http::renew(app.clone(), tls.clone(), shutdown.clone()));
-        http::serve(listener, app.clone(), tls, told).await;
+        tasks.spawn(http::renew(app.clone(), shutdown.clone()));
+        http::serve(listener, app.clone(), told).await;
         shutdown.cancel();
         tasks.close();
         tasks.wait().await;
-        if let Some(metrics) = metrics {
-            metrics.stop().await;
-        }
         app.cache().stop().await;
         record.close().await;
         info!("stopped");

@@ -11,9 +11,11 @@ use cache_marketplace::MemoryLedger;
 use cache_node::assembly::Shared;
 use cache_node::config::{Backing, NodeConfig};
 use cache_node::node::Node;
-use cache_testkit::{Fault, FaultProxy, FaultyTransport, RedisReplicated, RedisServer, RedisServerOptions};
+use cache_testkit::{
+    Fault, FaultProxy, FaultyTransport, JumpingClock, RedisReplicated, RedisServer, RedisServerOptions,
+};
 use serde_json::json;
-use support::{Client, LONG, Serving, stopwatch};
+use support::{Answer, Client, InProcess, LONG, Serving, config, stopwatch};
 use tokio_util::sync::CancellationToken;
 
 type Findings = BTreeMap<String, Finding>;
@@ -241,6 +243,41 @@ async fn a_slow_redis_is_found() {
     proxy.set(Fault::Delay(Duration::from_millis(20)));
     let found = until(&node, "redis latency", Verdict::Problem);
     assert!(found["redis latency"].cure.as_deref().unwrap_or_default().contains("operation_timeout"));
+}
+
+#[test]
+fn a_clock_that_is_five_seconds_wrong_is_found_and_misleads_no_figure() {
+    let server = RedisServer::start_with(options(&[]));
+    let url = with_user(&server);
+    let settings = format!("[redis]\nurl = {url:?}\n[database]\nallow_private_ledger = true\n");
+    let config = config(&settings);
+    let mut shared = Shared::of(&config.backing).expect("parts");
+    let clock = Arc::new(JumpingClock::new(shared.clock));
+    clock.back(Duration::from_secs(5));
+    shared.clock = clock.clone();
+    let wrong = InProcess::start_over(config, shared);
+    let right = node(&url);
+    let found = until_of(&wrong.client, "clock", Verdict::Warning);
+    let told = &found["clock"].found;
+    let ahead = told.split(' ').find_map(|word| word.parse::<i64>().ok()).expect("a figure");
+    assert!((4_900..5_100).contains(&ahead), "{told}");
+    until(&right, "clock", Verdict::Ok);
+
+    // What one changes, the other hears, and both know how long it took: by the clock of Redis, and not by their own.
+    for (writer, hearer) in [(&right.client, &wrong.client), (&wrong.client, &right.client)] {
+        let samples = |answer: &Answer| answer.body["event_propagation"]["samples"].as_u64().unwrap_or(0);
+        let before = samples(&hearer.get("/cache/stats"));
+        assert_eq!(writer.put("/cache/session/s", &json!(1)).status, 200);
+        hearer.until("/cache/stats", "an event", |answer| samples(answer) > before);
+        let took = hearer.get("/cache/stats").body["event_propagation_latency_ms"].as_f64();
+        assert!(took.is_some_and(|ms| ms < 1_000.0), "{took:?} ms");
+    }
+    let told = wrong.client.text("/metrics").1;
+    let offset = told.lines().find_map(|line| line.strip_prefix("edgecache_clock_offset_seconds "));
+    let offset = offset.and_then(|text| text.parse::<f64>().ok());
+    assert!(offset.is_some_and(|seconds| (4.9..5.1).contains(&seconds)), "{offset:?}");
+    clock.forward(Duration::from_secs(5));
+    until_of(&wrong.client, "clock", Verdict::Ok);
 }
 
 /// Another way to look: the transport of this node loses every hint, and Redis knows nothing of it.

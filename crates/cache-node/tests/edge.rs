@@ -1,25 +1,18 @@
-//! What stands between a node and the world: addresses, rates, bounds, time limits, TLS, the logs of requests, the end.
+//! What stands between a node and the world: addresses, rates, bounds, time limits, panics, the logs of requests, the end.
 
 mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
-use cache_node::config::{NodeConfig, Sources, load};
-use cache_testkit::{RedisServer, certificates};
+use cache_bus::{HintStream, RosterRow, SyncAnswer, Transport, TransportError};
+use cache_events::{NodeId, Partition, Position};
+use cache_node::assembly::Shared;
+use cache_testkit::RedisServer;
 use serde_json::{Value, json};
-use support::{Answer, InProcess, LONG, Serving, command};
-use tempfile::TempDir;
-
-/// A configuration as a file holds it.
-fn config(text: &str) -> NodeConfig {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("node.toml");
-    std::fs::write(&file, text).expect("written");
-    let flags = vec![("listen", "--listen", "127.0.0.1:0".to_owned())];
-    load(&Sources { file: Some(file), flags, ..Sources::default() }).expect("right")
-}
+use support::{Answer, InProcess, LONG, Serving, config};
 
 fn node(text: &str) -> InProcess {
     InProcess::start(config(text))
@@ -75,6 +68,94 @@ fn administration_has_a_rate_and_reads_have_theirs() {
         "it is one allowance"
     );
     assert_eq!(node.client.get("/cache/stats").status, 200);
+}
+
+#[test]
+fn each_client_has_its_requests_a_second_and_is_told_when_it_may_ask_again() {
+    let node = node(&format!("{}[http]\nrequests_per_second = 1", tokens()));
+    let (boss, reader) =
+        (node.client.with_token("s3cret-of-the-boss"), node.client.with_token("s3cret-of-a-reader"));
+    // One that comes a second after the one before may pass.
+    let refused = (0..100).map(|_| boss.get("/cache/stats")).find(|answer| answer.status != 200);
+    let refused = refused.expect("it is one a second");
+    assert_eq!((refused.status, refused.header("content-type")), (429, Some("application/problem+json")));
+    assert_eq!((&refused.body["status"], &refused.body["title"]), (&json!(429), &json!("Too Many Requests")));
+    assert_eq!(retry_after(&refused), Some(1), "{refused:?}");
+    assert!(refused.body["cure"].as_str().is_some_and(|cure| cure == "wait 1 s"), "{refused:?}");
+    assert_eq!(reader.get("/cache/stats").status, 200, "another client has its own");
+    for _ in 0..20 {
+        assert_eq!(boss.get("/health").status, 200, "who asks for health is not counted");
+    }
+    boss.until("/cache/stats", "that the second is over", |answer| answer.status == 200);
+}
+
+/// Panics where it is asked who the nodes are.
+struct Panicking(Arc<dyn Transport>);
+
+#[async_trait::async_trait]
+impl Transport for Panicking {
+    fn partitions(&self) -> u32 {
+        self.0.partitions()
+    }
+
+    fn kind(&self) -> &'static str {
+        self.0.kind()
+    }
+
+    async fn subscribe(&self) -> Result<Box<dyn HintStream>, TransportError> {
+        self.0.subscribe().await
+    }
+
+    async fn sync(
+        &self,
+        partition: Partition,
+        node: &NodeId,
+        at: Position,
+        max: u32,
+    ) -> Result<SyncAnswer, TransportError> {
+        self.0.sync(partition, node, at, max).await
+    }
+
+    async fn roster(&self) -> Result<Vec<RosterRow>, TransportError> {
+        panic!("s3cret inside")
+    }
+}
+
+#[test]
+fn a_handler_that_panics_is_a_500_that_is_counted_and_the_node_goes_on() {
+    let config = config("");
+    let mut shared = Shared::of(&config.backing).expect("parts");
+    shared.transport = Arc::new(Panicking(shared.transport));
+    let node = InProcess::start_over(config, shared);
+    let panics = || {
+        let text = node.client.text("/metrics").1;
+        let line = text.lines().find(|line| line.starts_with("edgecache_http_handler_panics_total "));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+    };
+    assert_eq!(panics(), Some(0));
+    for round in 1..=3 {
+        let failed = node.client.ask("GET", "/nodes", &[("x-request-id", "id-9")], None);
+        assert_eq!(
+            (failed.status, failed.header("content-type"), failed.header("x-request-id")),
+            (500, Some("application/problem+json"), Some("id-9"))
+        );
+        assert!(!failed.body.to_string().contains("s3cret") && failed.body["cure"].is_string(), "{failed:?}");
+        assert_eq!(node.client.put("/cache/session/s", &json!(round)).status, 200);
+        assert_eq!(node.client.get("/cache/session/s").body, json!(round), "the node goes on");
+        assert_eq!(panics(), Some(round));
+    }
+}
+
+#[test]
+fn metrics_need_a_token_unless_they_are_public_and_then_nothing_else_is_open() {
+    let closed = node(tokens());
+    assert_eq!(closed.client.get("/metrics").status, 401, "off by default");
+    let open = node(&format!("{}[http]\nmetrics_public = true\nrequests_per_second = 1", tokens()));
+    let of = |client: &support::Client| client.ask_text("GET", "/metrics", None).status;
+    assert_eq!(of(&open.client), 200);
+    assert!((0..100).any(|_| of(&open.client) == 429), "it has the rates that all others have");
+    open.client.until("/cache/stats", "a refusal for want of a token", |answer| answer.status == 401);
+    assert_eq!(open.client.post("/cache/clear", &json!({})).status, 401);
 }
 
 #[test]
@@ -237,83 +318,6 @@ fn no_secret_is_in_what_a_node_says() {
     assert!(log.contains("/cache/clear"), "the audit log goes to stderr by default: {log}");
     assert!(!log.contains("s3cret"), "{log}");
     assert!(!said.concat().contains("s3cret"), "{said:?}");
-}
-
-/// A folder with certificates, and the lines of the configuration that name them.
-struct Certified {
-    folder: TempDir,
-    files: [PathBuf; 3],
-}
-
-impl Certified {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let files = certificates(folder.path());
-        Self { folder, files }
-    }
-
-    fn settings(&self, mutual: bool) -> String {
-        let [cert, key, ca] = &self.files;
-        let client_ca = if mutual { format!("client_ca_file = {ca:?}\n") } else { String::new() };
-        format!("[http]\ntls_cert_file = {cert:?}\ntls_key_file = {key:?}\n{client_ca}")
-    }
-
-    /// What `curl` gets: the status, 0 where there was no answer.
-    fn curl(&self, url: &str, arguments: &[&str]) -> u16 {
-        let mut curl = std::process::Command::new("curl");
-        curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "15"]);
-        let done = curl.args(arguments).arg(url).current_dir(self.folder.path()).output();
-        let done = done.expect("curl asks over TLS: install it (Debian: apt-get install curl)");
-        String::from_utf8_lossy(&done.stdout).parse().unwrap_or(0)
-    }
-}
-
-#[test]
-fn over_tls_the_node_answers_those_who_trust_its_ca() {
-    let certified = Certified::new();
-    let node = InProcess::start_unasked(config(&certified.settings(false)));
-    let url = format!("https://{}/health/live", node.client.address());
-    assert_eq!(certified.curl(&url, &["--cacert", "ca.pem"]), 200);
-    assert_eq!(certified.curl(&url, &["--cacert", "ca.pem", "--tls-max", "1.2"]), 200);
-    assert_eq!(certified.curl(&url, &["--cacert", "ca.pem", "--tls-max", "1.1"]), 0);
-    assert_eq!(certified.curl(&url, &[]), 0, "nobody else vouches for it");
-    assert_eq!(certified.curl(&url.replace("https", "http"), &[]), 0, "nothing is said in the clear");
-}
-
-#[test]
-fn with_mutual_tls_who_has_no_certificate_is_not_heard() {
-    let certified = Certified::new();
-    let node = InProcess::start_unasked(config(&certified.settings(true)));
-    let url = format!("https://{}/health/live", node.client.address());
-    let own = ["--cacert", "ca.pem", "--cert", "cert.pem", "--key", "key.pem"];
-    assert_eq!(certified.curl(&url, &own), 200);
-    assert_eq!(certified.curl(&url, &["--cacert", "ca.pem"]), 0);
-    let stranger = Certified::new();
-    let [cert, key, _] = stranger.files.each_ref().map(|path| path.display().to_string());
-    let other = ["--cacert", "ca.pem", "--cert", &cert, "--key", &key];
-    assert_eq!(certified.curl(&url, &other), 0, "of another CA");
-}
-
-#[test]
-fn certificates_that_cannot_be_used_are_told_at_the_start() {
-    let (one, other) = (Certified::new(), Certified::new());
-    let [cert, key, _] = &one.files;
-    let absent = Path::new("/nonexistent/file.pem");
-    let cases = [
-        (absent, key.as_path(), "http.tls_cert_file = /nonexistent/file.pem"),
-        (cert.as_path(), absent, "http.tls_key_file = /nonexistent/file.pem"),
-        (cert.as_path(), other.files[1].as_path(), "do not go together"),
-        (key.as_path(), key.as_path(), "there is no certificate in it"),
-    ];
-    for (cert, key, told) in cases {
-        let file = one.folder.path().join("node.toml");
-        std::fs::write(&file, format!("[http]\ntls_cert_file = {cert:?}\ntls_key_file = {key:?}"))
-            .expect("written");
-        let path = file.display().to_string();
-        let ended = command(&["--listen", "127.0.0.1:0", "--config", &path], &[]).output().expect("it runs");
-        let log = String::from_utf8_lossy(&ended.stderr).into_owned();
-        assert!(!ended.status.success() && log.contains(told), "{log}");
-    }
 }
 
 #[test]

@@ -2,6 +2,9 @@
 
 mod support;
 
+use std::time::Duration;
+
+use cache_bus::ROSTER_TTL;
 use cache_testkit::RedisServer;
 use serde_json::{Value, json};
 use support::{Client, LONG, Serving, SseEvent, stopwatch};
@@ -213,6 +216,38 @@ fn nodes_on_one_store_know_of_each_other_until_they_leave() {
     let (status, log) = b.terminate();
     assert!(status.success(), "{log}");
     assert_eq!(names(&a.client), ["a"], "who stops leaves at once");
+}
+
+#[test]
+fn a_node_that_was_killed_is_told_with_its_age_and_vanishes_after_half_a_minute() {
+    let redis = RedisServer::start();
+    let url = redis.url();
+    let start = |id| {
+        let node = Serving::start(&[("EDGE_NODE_ID", id), ("REDIS_URL", url.as_str())]);
+        node.client.until_status("healthy");
+        node
+    };
+    let (stays, killed) = (start("stays"), start("killed"));
+    stays.client.until("/nodes", "both", |answer| answer.body["nodes"].as_array().map(Vec::len) == Some(2));
+    killed.kill();
+    let began = stopwatch();
+    let mut oldest = 0;
+    loop {
+        let nodes = stays.client.get("/nodes").body;
+        let other =
+            nodes["nodes"].as_array().expect("a list").iter().find(|node| node["node_id"] == "killed");
+        let Some(other) = other else { break };
+        oldest = oldest.max(other["seen_ms_ago"].as_u64().expect("an age"));
+        assert!(began.elapsed() < ROSTER_TTL + LONG, "{nodes}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // It said last who it is up to two seconds before it ended.
+    assert!(began.elapsed() > ROSTER_TTL - Duration::from_secs(4), "after {:?}", began.elapsed());
+    assert!((25_000..=30_000).contains(&oldest), "{oldest} ms");
+    assert_eq!(names(&stays.client), ["stays"]);
+    let again = start("killed");
+    stays.client.until("/nodes", "both", |answer| answer.body["nodes"].as_array().map(Vec::len) == Some(2));
+    drop(again);
 }
 
 #[test]

@@ -2,18 +2,22 @@
 
 mod support;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
-use opentelemetry_proto::tonic::metrics::v1::{metric, number_data_point};
+use opentelemetry_proto::tonic::metrics::v1::{HistogramDataPoint, Metric, metric, number_data_point};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use parking_lot::Mutex;
 use prost::Message;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use support::{LONG, Serving, stopwatch};
 
 /// What a collector has received.
@@ -36,19 +40,45 @@ impl Collector {
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-        let collector = Self { received: Arc::default(), endpoint };
-        let taking = collector.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let taking = taking.clone();
-                std::thread::spawn(move || taking.serve(stream));
-            }
-        });
-        collector
+        Self { received: Arc::default(), endpoint }.taking(listener, Self::serve)
     }
 
-    fn serve(&self, stream: TcpStream) {
-        let mut writer = stream.try_clone().expect("a socket");
+    /// One that speaks TLS with this certificate and key.
+    fn start_tls(cert: &Path, key: &Path) -> Self {
+        let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect).expect("certificates");
+        let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .expect("they go together");
+        let tls = Arc::new(tls);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let endpoint = format!("https://{}", listener.local_addr().expect("an address"));
+        Self { received: Arc::default(), endpoint }.taking(listener, move |collector, stream| {
+            let connection = rustls::ServerConnection::new(tls.clone()).expect("a connection");
+            collector.serve(rustls::StreamOwned::new(connection, stream));
+        })
+    }
+
+    fn taking(
+        self,
+        listener: TcpListener,
+        serve: impl Fn(&Self, TcpStream) + Clone + Send + 'static,
+    ) -> Self {
+        let taking = self.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (taking, serve) = (taking.clone(), serve.clone());
+                std::thread::spawn(move || serve(&taking, stream));
+            }
+        });
+        self
+    }
+
+    fn serve(&self, stream: impl Read + Write) {
         let mut reader = BufReader::new(stream);
         loop {
             let (mut request, mut length) = (String::new(), 0);
@@ -71,7 +101,10 @@ impl Collector {
             let mut body = vec![0; length];
             reader.read_exact(&mut body).expect("a body");
             self.take(request.split(' ').nth(1).expect("a path"), &body);
-            writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").expect("an open socket");
+            reader
+                .get_mut()
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                .expect("an open socket");
         }
     }
 
@@ -111,6 +144,25 @@ impl Collector {
     fn spans(&self, id: &str) -> Vec<Span> {
         let received = self.received.lock();
         received.spans.iter().filter(|span| hex(&span.trace_id) == id).cloned().collect()
+    }
+
+    /// The metrics that came last, by name.
+    fn latest(&self) -> BTreeMap<String, Metric> {
+        let received = self.received.lock();
+        let all = received.metrics.iter().flat_map(|message| &message.resource_metrics);
+        let metrics = all.flat_map(|of| &of.scope_metrics).flat_map(|scope| &scope.metrics);
+        metrics.map(|metric| (metric.name.clone(), metric.clone())).collect()
+    }
+
+    /// The latest histogram of a cache type.
+    fn histogram(&self, name: &str, cache_type: &str) -> Option<HistogramDataPoint> {
+        match self.latest().remove(name)?.data? {
+            metric::Data::Histogram(histogram) => histogram
+                .data_points
+                .into_iter()
+                .find(|point| text(&point.attributes, "cache_type") == Some(cache_type)),
+            other => panic!("{name} is {other:?}"),
+        }
     }
 
     /// The latest value of a counter or gauge of whole numbers of a cache type.
@@ -154,19 +206,21 @@ fn parent(number: u32, sampled: bool) -> (String, String) {
 }
 
 fn start(endpoint: &str) -> Serving {
+    start_with(endpoint, &[])
+}
+
+fn start_with(endpoint: &str, more: &[(&str, &str)]) -> Serving {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), "[telemetry]\notlp_interval = \"200ms\"\ntrace_sample_ratio = 0\n")
         .expect("writable");
     let arguments = ["--listen", "127.0.0.1:0", "--config", file.path().to_str().expect("UTF-8")];
-    Serving::start_with(
-        &arguments,
-        &[
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
-            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20secret"),
-            ("EDGE_NODE_ID", "traced"),
-            ("EDGE_NODE_REGION", "eu-1"),
-        ],
-    )
+    let env = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20secret"),
+        ("EDGE_NODE_ID", "traced"),
+        ("EDGE_NODE_REGION", "eu-1"),
+    ];
+    Serving::start_with(&arguments, &[&env, more].concat())
 }
 
 #[test]
@@ -269,6 +323,102 @@ fn a_collector_receives_traces_below_their_parents_and_the_figures_of_the_statis
     let last = collector.spans(&last);
     assert_eq!(last.len(), 2, "{last:#?}");
     assert!(!log.contains("telemetry is dropped"), "{log}");
+}
+
+/// The families of a text for Prometheus, with the kind of each.
+fn families(text: &str) -> BTreeMap<&str, &str> {
+    text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect()
+}
+
+#[test]
+fn a_collector_is_told_what_prometheus_is_told_histograms_too() {
+    let collector = Collector::start();
+    let node = start(&collector.endpoint);
+    for number in 0..20 {
+        assert_eq!(node.client.put(&format!("/cache/session/{number}"), &number.into()).status, 200);
+    }
+    let writes = || collector.histogram("edgecache_write_duration_seconds", "session");
+    let began = stopwatch();
+    while writes().is_none_or(|writes| writes.count != 20) {
+        assert!(began.elapsed() < LONG, "{:?}", writes());
+        std::thread::yield_now();
+    }
+    let told = writes().expect("it came");
+    assert_eq!(told.bucket_counts.iter().sum::<u64>(), 20, "{told:?}");
+    assert_eq!(told.bucket_counts.len(), told.explicit_bounds.len() + 1, "{told:?}");
+    assert!(told.explicit_bounds.is_sorted() && told.sum.is_some_and(|sum| sum > 0.0), "{told:?}");
+    assert!(0 < told.start_time_unix_nano && told.start_time_unix_nano < told.time_unix_nano, "{told:?}");
+    // The same buckets as in the text, which counts each with those below it.
+    let (_, text) = node.client.text("/metrics");
+    let in_text: Vec<(f64, u64)> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("edgecache_write_duration_seconds_bucket{le=\""))
+        .filter(|line| line.contains("\"session\""))
+        .filter_map(|line| {
+            Some((line.split('"').next()?.parse().ok()?, line.rsplit(' ').next()?.parse().ok()?))
+        })
+        .filter(|(bound, _): &(f64, u64)| bound.is_finite())
+        .collect();
+    let mut below = 0;
+    let summed = told.bucket_counts.iter().map(|count| {
+        below += count;
+        below
+    });
+    assert_eq!(told.explicit_bounds.iter().copied().zip(summed).collect::<Vec<_>>(), in_text);
+
+    // Nothing is in one of the two alone. What was told last may be older than the text.
+    let began = stopwatch();
+    loop {
+        let (latest, (_, text)) = (collector.latest(), node.client.text("/metrics"));
+        let kinds: BTreeMap<&str, &str> = latest
+            .iter()
+            .map(|(name, metric)| {
+                let kind = match metric.data {
+                    Some(metric::Data::Sum(_)) => "counter",
+                    Some(metric::Data::Gauge(_)) => "gauge",
+                    _ => "histogram",
+                };
+                (name.as_str(), kind)
+            })
+            .collect();
+        let told = families(&text);
+        if kinds == told {
+            assert!(told.len() > 50, "{told:?}");
+            break;
+        }
+        let of = |all: &BTreeMap<&str, &str>| all.keys().map(ToString::to_string).collect::<BTreeSet<_>>();
+        let apart: Vec<_> = of(&kinds).symmetric_difference(&of(&told)).cloned().collect();
+        assert!(began.elapsed() < LONG, "in one alone: {apart:?}; {kinds:?} and {told:?}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn over_https_a_collector_is_believed_that_the_machine_trusts_and_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [cert, key, ca] = cache_testkit::certificates(folder.path());
+    let collector = Collector::start_tls(&cert, &key);
+    let node = start_with(&collector.endpoint, &[("SSL_CERT_FILE", ca.to_str().expect("UTF-8"))]);
+    let (header, id) = parent(90, true);
+    let headers = [("traceparent", header.as_str())];
+    assert_eq!(node.client.ask("PUT", "/cache/session/s", &headers, Some(b"1")).status, 200);
+    collector.trace(&id, &["cache.put"]);
+    let began = stopwatch();
+    while collector.metric("edgecache_writes", "session") != Some(1) {
+        assert!(began.elapsed() < LONG, "{:?}", collector.metric("edgecache_writes", "session"));
+        std::thread::yield_now();
+    }
+    assert!(collector.received.lock().authorizations.iter().all(|shown| shown == "Bearer secret"));
+    let (status, log) = node.terminate();
+    assert!(status.success() && !log.contains("telemetry is dropped"), "{log}");
+
+    let stranger = tempfile::tempdir().expect("a folder");
+    let [_, _, other] = cache_testkit::certificates(stranger.path());
+    let unheard = Collector::start_tls(&cert, &key);
+    let node = start_with(&unheard.endpoint, &[("SSL_CERT_FILE", other.to_str().expect("UTF-8"))]);
+    node.until_log("telemetry is dropped");
+    assert!(unheard.received.lock().authorizations.is_empty(), "the header is a secret");
+    drop(node);
 }
 
 #[test]

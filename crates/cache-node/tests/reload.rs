@@ -3,7 +3,6 @@
 mod support;
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
@@ -30,8 +29,7 @@ impl Reloading {
     /// Writes another configuration and sends SIGHUP; the node reads it some time later.
     fn reload(&self, config: &str) {
         std::fs::write(&self.file, config).expect("written");
-        let sent = Command::new("kill").args(["-HUP", &self.node.pid().to_string()]).status();
-        assert!(sent.expect("kill runs").success());
+        self.node.hang_up();
     }
 }
 
@@ -91,4 +89,30 @@ fn a_wrong_configuration_changes_nothing_and_all_its_errors_are_told() {
     }
     assert_eq!(log.matches("was read again changed").count(), 1, "the filter was another: {log}");
     assert!(!log.contains("\"two\"") && !log.contains("\"one\""), "{log}");
+}
+
+#[test]
+fn limits_of_alerts_change_in_a_node_that_runs() {
+    let config = |warning: u32, critical: u32| {
+        format!(
+            "[telemetry]\nhit_ratio_warning = {warning}\nhit_ratio_critical = {critical}\nalert_raise_after = \"1s\"\n"
+        )
+    };
+    let running = Reloading::start(&config(20, 10));
+    let client = &running.node.client;
+    assert_eq!(client.put("/cache/session/s", &json!(1)).status, 200);
+    for number in 0..100 {
+        assert_eq!(client.get("/cache/session/s").status, 200);
+        assert_eq!(client.get(&format!("/cache/session/absent-{number}")).status, 404);
+    }
+    // Half of the reads hit. Three samples since: time enough to be raised, were it alarming.
+    let samples = |answer: &support::Answer| answer.body["series"]["lag_ms"].as_array().map_or(0, Vec::len);
+    let before = samples(&client.get("/node/history?series=lag_ms"));
+    client.until("/node/history?series=lag_ms", "samples", |answer| samples(answer) >= before + 3);
+    assert_eq!(client.get("/node/alerts").body["active"], json!([]));
+    running.reload(&config(70, 60));
+    client.until("/node/alerts", "an alert", |answer| answer.body["active"][0].is_object());
+    let alert = client.get("/node/alerts").body["active"][0].clone();
+    assert_eq!((&alert["name"], &alert["threshold"]), (&json!("hit_ratio"), &json!(60.0)), "{alert}");
+    assert_eq!((&alert["severity"], &alert["value"]), (&json!("critical"), &json!(50.0)), "{alert}");
 }

@@ -2,8 +2,9 @@
 
 mod support;
 
+use cache_testkit::{RedisServer, RedisServerOptions};
 use serde_json::{Value, json};
-use support::{Answer, Serving};
+use support::{Answer, Client, Serving};
 
 fn points(answer: &Answer, series: &str) -> Vec<(u64, f64)> {
     serde_json::from_value(answer.body["series"][series].clone()).unwrap_or_default()
@@ -128,4 +129,85 @@ fn an_alert_that_stands_is_told_by_the_route_by_health_and_once_by_the_log() {
     assert!(health.body["error"].as_str().is_some_and(|error| error.contains("answered by a tier")));
     let (status, log) = node.terminate();
     assert!(status.success() && log.matches("critical alert: ").count() == 1, "{log}");
+}
+
+/// A node on this Redis whose alerts are raised and pass after a second.
+fn on(redis: &RedisServer, more: &str) -> Serving {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let settings = format!("[telemetry]\nalert_raise_after = \"1s\"\nalert_clear_after = \"1s\"\n{more}");
+    std::fs::write(file.path(), settings).expect("writable");
+    let path = file.path().to_str().expect("UTF-8");
+    let arguments = ["--listen", "127.0.0.1:0", "--config", path];
+    let node = Serving::start_with(&arguments, &[("REDIS_URL", &redis.url())]);
+    node.client.until_status("healthy");
+    node
+}
+
+/// The alert of a name that stands, as severity, figure and limit.
+fn standing(answer: &Answer, name: &str) -> Option<(String, f64, f64)> {
+    let active = answer.body["active"].as_array()?;
+    let found = active.iter().find(|alert| alert["name"] == name)?;
+    let number = |field: &str| found[field].as_f64().unwrap_or(f64::NAN);
+    Some((found["severity"].as_str()?.to_owned(), number("value"), number("threshold")))
+}
+
+fn until_standing(client: &Client, name: &str, severity: Option<&str>) -> (f64, f64) {
+    let of = |answer: &Answer| standing(answer, name);
+    let wanted = |answer: &Answer| of(answer).map(|(severity, ..)| severity).as_deref() == severity;
+    client.until("/node/alerts", &format!("{name} as {severity:?}"), wanted);
+    of(&client.get("/node/alerts")).map_or((0.0, 0.0), |(_, value, limit)| (value, limit))
+}
+
+#[test]
+fn a_redis_that_fills_up_is_alarming_until_there_is_room_again() {
+    let redis = RedisServer::start_with(RedisServerOptions {
+        args: ["--maxmemory-policy", "noeviction"].map(str::to_owned).to_vec(),
+        ..Default::default()
+    });
+    // Enough that what connections and logs take more or less is no matter.
+    let value = "x".repeat(1_000_000);
+    for number in 0..40 {
+        redis.command(&["SET", &format!("other:{number}"), &value]);
+    }
+    let node = on(&redis, "");
+    let fill = |percent: u64| {
+        let used: u64 = redis.info("memory", "used_memory").parse().expect("a number");
+        redis.command(&["CONFIG", "SET", "maxmemory", &(used * 100 / percent).to_string()]);
+    };
+    fill(50);
+    let used = "redis_memory_used_mb";
+    let looked = |answer: &Answer| points(answer, used).len();
+    let path = format!("/node/history?series={used}");
+    let before = looked(&node.client.get(&path));
+    node.client.until(&path, "samples", |answer| looked(answer) >= before + 3);
+    assert_eq!(node.client.get("/node/alerts").body["active"], json!([]), "half of it is used");
+
+    fill(87);
+    let (value, limit) = until_standing(&node.client, "redis_memory", Some("warning"));
+    assert!((85.0..89.0).contains(&value) && limit == 80.0, "{value} beyond {limit}");
+    assert_eq!(node.client.get("/health").body["status"], "healthy", "a warning degrades nothing");
+    fill(98);
+    let (value, limit) = until_standing(&node.client, "redis_memory", Some("critical"));
+    assert!((96.0..100.0).contains(&value) && limit == 95.0, "{value} beyond {limit}");
+    node.client.until("/health", "why it is degraded", |answer| {
+        answer.body["status"] == "degraded" && answer.body["error"].to_string().contains("maxmemory")
+    });
+    fill(30);
+    until_standing(&node.client, "redis_memory", None);
+    let past = node.client.get("/node/alerts").body["past"].clone();
+    assert!(past.to_string().contains("redis_memory"), "{past}");
+}
+
+#[test]
+fn a_redis_that_cannot_be_reached_is_alarming() {
+    let redis = RedisServer::start();
+    // In a minute there is more time than a test has: fewer failures are enough.
+    let node = on(&redis, "connection_failures_warning = 2\nconnection_failures_critical = 5\n");
+    assert_eq!(standing(&node.client.get("/node/alerts"), "connection_failures"), None);
+    drop(redis);
+    let (value, limit) = until_standing(&node.client, "connection_failures", Some("critical"));
+    assert!(value > 5.0 && limit == 5.0, "{value} beyond {limit}");
+    let text = node.client.text("/metrics").1;
+    let line = "edgecache_alert{name=\"connection_failures\",severity=\"critical\"} 1";
+    assert!(text.lines().any(|found| found.starts_with(line)), "{text}");
 }

@@ -29,7 +29,7 @@ mod resp;
 mod wait;
 
 pub use browser::Browser;
-pub use certificates::certificates;
+pub use certificates::{certificates, certificates_for};
 pub use event::event;
 pub use fault_proxy::{Fault, FaultProxy};
 pub use faulty_store::FaultyStore;

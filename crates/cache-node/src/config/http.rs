@@ -68,6 +68,8 @@ pub struct HttpLimits {
     pub requests_max: usize,
     /// How long a request may take to arrive and to be answered; past it 408.
     pub request_timeout: Duration,
+    /// `GET /metrics` needs no token.
+    pub metrics_public: bool,
     /// What is written down about requests.
     pub logs: RequestLogs,
 }
@@ -157,6 +159,7 @@ pub(super) fn limits(check: &mut Check<'_>) -> HttpLimits {
             MINUTE,
             duration(Duration::from_millis(10), 60 * MINUTE),
         ),
+        metrics_public: check.switch("http.metrics_public"),
         logs: RequestLogs {
             audit: check.read("audit.log", target).flatten(),
             audit_writes: check.switch("audit.writes"),

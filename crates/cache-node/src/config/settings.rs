@@ -176,6 +176,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     // Of each client; 0: any number.
     plain("http.requests_per_second", Some("0")).live(),
     plain("http.admin_requests_per_minute", Some("600")).live(),
+    // Whether whoever reaches the node may read its metrics.
+    plain("http.metrics_public", Some("false")).live(),
     plain("http.allow", None).list().live(),
     plain("http.trusted_proxies", None).list().live(),
     plain("http.drain_delay", Some("0s")),

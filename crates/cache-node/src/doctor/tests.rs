@@ -44,13 +44,21 @@ fn clocks_that_are_apart_or_jump_are_found() {
 
 #[test]
 fn a_certificate_that_ends_soon_is_found() {
-    let with = |days: i64| Facts { certificate: Some(Ok(1_800_000_000 + days * 86_400)), ..well() };
-    let of = |days| verdict(&with(days), "certificate").0;
+    let with = |days: i64, refused: Option<&str>| {
+        let ends = Ok(1_800_000_000_u64.saturating_add_signed(days * 86_400));
+        let certificate = Certificate { ends, refused: refused.map(str::to_owned) };
+        Facts { certificate: Some(certificate), ..well() }
+    };
+    let of = |days| verdict(&with(days, None), "certificate").0;
     assert_eq!(
         [of(90), of(29), of(6), of(-1)],
         [Verdict::Ok, Verdict::Warning, Verdict::Problem, Verdict::Problem]
     );
-    let unread = Facts { certificate: Some(Err("no PEM".into())), ..well() };
+    let refused = |days| verdict(&with(days, Some("no key")), "certificate");
+    assert_eq!([refused(90).0, refused(6).0], [Verdict::Warning, Verdict::Problem]);
+    assert!(refused(90).1.contains("no key"));
+    let certificate = Some(Certificate { ends: Err("no PEM".into()), refused: None });
+    let unread = Facts { certificate, ..well() };
     assert_eq!(verdict(&unread, "certificate").0, Verdict::Unknown);
 }
 

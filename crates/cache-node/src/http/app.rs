@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::gate::Gate;
 use super::logs::Logs;
 use super::problem::Problem;
+use super::tls::Tls;
 use crate::assembly::Shared;
 use crate::config::{CacheTypePlan, Live, NodeConfig};
 use crate::events::Events;
@@ -39,13 +40,14 @@ pub struct App {
     requests: Requests,
     started_ms: u64,
     telemetry: Telemetry,
+    tls: Option<Arc<Tls>>,
 }
 
 impl App {
     /// The interface to a marketplace and the cache under it.
     ///
     /// # Errors
-    /// A log of requests cannot be opened.
+    /// A log of requests cannot be opened, or the files for TLS cannot be used.
     pub fn new(
         market: Marketplace,
         shared: Shared,
@@ -55,6 +57,7 @@ impl App {
         let live = config.live.current();
         let logs = RwLock::new(Arc::new(Logs::open(&live.http.logs)?));
         let gate = RwLock::new(Arc::new(Gate::new(live)));
+        let tls = config.http.tls.as_ref().map(|files| Tls::read(files).map(Arc::new)).transpose()?;
         let started_ms = market.cache().clock().wall();
         Ok(Self {
             market,
@@ -72,6 +75,7 @@ impl App {
             requests: Requests::default(),
             started_ms,
             telemetry: Telemetry::default(),
+            tls,
         })
     }
 
@@ -92,6 +96,11 @@ impl App {
         let gate = Arc::new(Gate::new(live));
         *self.gate.write() = gate.clone();
         gate
+    }
+
+    /// What its connections are secured with; `None` = nothing.
+    pub(crate) fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
     }
 
     /// The logs of requests, now.

@@ -66,7 +66,7 @@ impl App {
             }),
             loopback: config.http.is_loopback(),
             token: !self.live().auth.tokens.is_empty(),
-            certificate: None,
+            certificate: self.tls().map(|tls| tls.certificate()),
             wall_ms: self.shared().clock.wall(),
             servers,
         };

@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -19,7 +18,8 @@ use super::logs::{Asked, Touched};
 use super::problem::Problem;
 use super::route::{Access, Route};
 use super::server::Peer;
-use crate::config::TokenScope;
+use crate::config::{HttpLimits, TokenScope};
+use crate::metrics;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -48,7 +48,7 @@ impl Guard {
         let app = &self.app;
         let gate = app.gate();
         let limits = &gate.live().http;
-        let access = self.needed(&request);
+        let access = self.needed(&request, limits);
         // Only a program that asks its own router without a connection has none.
         let peer =
             request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.0.ip());
@@ -62,8 +62,7 @@ impl Guard {
         let mut response = match admitted {
             Ok(()) => {
                 DefaultBodyLimit::max(gate.live().body_bytes_max).apply(&mut request);
-                let (limit, max) = (limits.request_timeout, limits.requests_max);
-                self.handled(access, async { next(request).await }, limit, max).await
+                self.handled(access, async { next(request).await }, &id, limits).await
             }
             Err(problem) => problem.into_response(),
         };
@@ -79,8 +78,11 @@ impl Guard {
 
     /// What a request needs. Where nothing is, and for methods that a path does not have, it is the right to read: who may
     /// not even do that does not learn what there is.
-    fn needed(&self, request: &Request) -> Access {
+    fn needed(&self, request: &Request, limits: &HttpLimits) -> Access {
         let path = request.extensions().get::<MatchedPath>();
+        if limits.metrics_public && path.is_some_and(|path| path.as_str() == metrics::PATH) {
+            return Access::Anybody;
+        }
         let routes = path.and_then(|path| self.access.get(path.as_str()));
         let asked = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
         let found = routes.and_then(|routes| routes.iter().find(|(method, _)| method == asked));
@@ -92,13 +94,14 @@ impl Guard {
         &self,
         access: Access,
         handler: impl Future<Output = Response>,
-        limit: Duration,
-        max: usize,
+        id: &HeaderValue,
+        limits: &HttpLimits,
     ) -> Response {
+        let (limit, max) = (limits.request_timeout, limits.requests_max);
         // Whoever asks how the node is must learn it when there is most to do.
         let _place = match access {
             Access::Public => None,
-            Access::Needs(_) => match Place::take(&self.under_way, max) {
+            Access::Anybody | Access::Needs(_) => match Place::take(&self.under_way, max) {
                 Some(place) => Some(place),
                 None => {
                     let why = format!("{max} requests are under way already");
@@ -113,7 +116,8 @@ impl Guard {
             Ok(Err(panic)) => {
                 let why = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
                 let why = why.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-                error!(why, "a handler panicked");
+                self.app.requests().panicked();
+                error!(why, request_id = id.to_str().unwrap_or_default(), "a handler panicked");
                 Problem::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "the request failed for a reason inside the node",

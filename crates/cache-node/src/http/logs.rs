@@ -67,7 +67,7 @@ impl Logs {
         let audited = match access {
             Access::Needs(TokenScope::Invalidate | TokenScope::Admin) => true,
             Access::Needs(TokenScope::Write) => refused || self.wanted.audit_writes,
-            Access::Needs(TokenScope::Read) | Access::Public => false,
+            Access::Needs(TokenScope::Read) | Access::Anybody | Access::Public => false,
         };
         for (log, wanted, name) in [(&self.audit, audited, "audit"), (&self.access, true, "access")] {
             if let (Some(log), true) = (log, wanted) {

@@ -9,7 +9,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::route::Access::{Needs, Public};
+use super::route::Access::{Anybody, Needs, Public};
 use super::route::{Parameter, Place, Route};
 
 /// The description, as it is answered.
@@ -103,7 +103,7 @@ fn operation(route: &Route, schemas: &mut SchemaGenerator) -> Value {
         "parameters": route.parameters.iter().map(|one| parameter(one, schemas)).collect::<Value>(),
         "responses": responses(route, schemas),
         "security": match route.access {
-            Public => json!([]),
+            Public | Anybody => json!([]),
             Needs(scope) => json!([{ "token": [scope.name()] }]),
         },
     });

@@ -24,6 +24,8 @@ use crate::config::TokenScope;
 pub(crate) enum Access {
     /// Everybody.
     Public,
+    /// Everybody, within the rates and bounds that hold for requests with a token.
+    Anybody,
     /// Who shows a token with the scope, or with `admin`; everybody where no token is configured.
     Needs(TokenScope),
 }

@@ -104,6 +104,8 @@ fn identity(app: &App, out: &mut Exposition) {
         let labels = vec![("route", (*route).to_owned()), ("status", (*status).to_owned())];
         served.times(labels, times, NETWORK);
     }
+    out.counter("edgecache_http_handler_panics", "Requests whose handler panicked; each was answered 500.")
+        .count(none(), app.requests().panics());
 }
 
 type Counter = (&'static str, &'static str, fn(&NamespaceStats) -> u64);

@@ -1,4 +1,4 @@
-//! Families of metrics as text, by the encoder of `prometheus-client`.
+//! Families of metrics, and as text, by the encoder of `prometheus-client`.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,17 +21,22 @@ pub(crate) struct Exposition(Vec<Family>);
 /// A metric with all of its labels.
 #[derive(Debug)]
 pub(crate) struct Family {
-    name: &'static str,
-    help: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) help: &'static str,
     kind: MetricType,
-    samples: Vec<(Labels, Value)>,
+    pub(crate) samples: Vec<(Labels, Value)>,
 }
 
 #[derive(Debug)]
-enum Value {
+pub(crate) enum Value {
     Counter(u64),
     Gauge(f64),
-    Histogram { sum: f64, count: u64, buckets: Vec<(f64, u64)> },
+    /// Buckets by their upper bounds, the last of which is infinite; each counts what is in it alone.
+    Histogram {
+        sum: f64,
+        count: u64,
+        buckets: Vec<(f64, u64)>,
+    },
 }
 
 impl Exposition {
@@ -54,6 +59,11 @@ impl Exposition {
         let at = self.0.len();
         self.0.push(Family { name, help, kind, samples: Vec::new() });
         &mut self.0[at]
+    }
+
+    /// What there is, for another form than text.
+    pub(crate) fn families(&self) -> impl Iterator<Item = &Family> {
+        self.0.iter()
     }
 
     /// All of it, ended as the format asks for.

@@ -1,6 +1,7 @@
 //! How long HTTP requests take, by group of routes and class of status.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use axum::extract::Request;
@@ -15,26 +16,40 @@ const GROUPS: [&str; 9] =
     ["cache", "market", "node", "nodes", "events", "health", "metrics", "ui", "openapi.json"];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// Times of requests since the start: at most 50 histograms.
+/// Requests since the start.
 #[derive(Default)]
-pub(crate) struct Requests(Mutex<BTreeMap<(&'static str, &'static str), Times>>);
+pub(crate) struct Requests {
+    /// At most 50 histograms.
+    times: Mutex<BTreeMap<(&'static str, &'static str), Times>>,
+    panics: AtomicU64,
+}
 
 impl Requests {
     fn record(&self, group: &'static str, status: u16, took: std::time::Duration) {
         let class = CLASSES[usize::from((status / 100).clamp(1, 5)) - 1];
-        self.0.lock().entry((group, class)).or_default().record(took, 1);
+        self.times.lock().entry((group, class)).or_default().record(took, 1);
+    }
+
+    /// Counts a request whose handler panicked.
+    pub(crate) fn panicked(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests whose handler panicked.
+    pub(crate) fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
     }
 
     /// The times of all requests together.
     pub(crate) fn all(&self) -> Times {
         let mut all = Times::default();
-        self.0.lock().values().for_each(|times| all.add(times));
+        self.times.lock().values().for_each(|times| all.add(times));
         all
     }
 
     /// All times, by group and class.
     pub(crate) fn snapshot(&self) -> BTreeMap<(&'static str, &'static str), Times> {
-        self.0.lock().clone()
+        self.times.lock().clone()
     }
 }
 

@@ -1,7 +1,7 @@
 //! OpenTelemetry over OTLP (HTTP, protobuf): traces and metrics for a collector.
 //!
-//! Everything is handed over by threads of the SDK, from bounded queues: a collector that is away costs a warning now and
-//! then, spans that are dropped, and at the stop at most `STOP_MAX` for each of traces and metrics.
+//! Spans are handed over by a thread of the SDK, from a bounded queue, figures by a task of the node: a collector that is away
+//! costs a warning now and then, spans that are dropped, and at the stop at most `STOP_MAX` for each of traces and metrics.
 
 mod client;
 mod metrics;
@@ -13,18 +13,17 @@ use std::time::Duration;
 use anyhow::Context;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_otlp::{MetricExporter, RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::{RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider,
 };
 use tracing::warn;
 
+pub(crate) use metrics::Metrics;
 pub(crate) use traces::{Slot, follow};
 
 use crate::config::{Identity, OtlpConfig};
-use crate::http::App;
 use client::Client;
 
 /// How long a stop waits for what is still to be handed over.
@@ -49,20 +48,19 @@ fn resource(identity: &Identity) -> Resource {
     Resource::builder_empty().with_service_name("edgecache").with_attributes(attributes).build()
 }
 
-fn exporter<B: WithHttpConfig + WithExportConfig>(
-    builder: B,
-    config: &OtlpConfig,
-    path: &str,
-) -> anyhow::Result<B> {
+fn exporter(config: &OtlpConfig) -> anyhow::Result<SpanExporter> {
     let client: Arc<Client> = Arc::new(Client::new(config, ANSWER_MAX)?);
     let headers = config.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
-    Ok(builder
+    let exporter = SpanExporter::builder()
+        .with_http()
         .with_shared_http_client(client)
         .with_headers(headers.collect())
-        .with_endpoint(format!("{}{path}", config.endpoint))
+        .with_endpoint(format!("{}/v1/traces", config.endpoint))
         .with_timeout(ANSWER_MAX)
         // What could not be handed over is dropped: the next is on its way.
-        .with_retry_policy(RetryPolicy::disabled()))
+        .with_retry_policy(RetryPolicy::disabled())
+        .build();
+    exporter.context("spans cannot be handed over")
 }
 
 /// Traces of this process.
@@ -74,8 +72,7 @@ impl Traces {
     /// # Errors
     /// The endpoint is none, or the certificates of this machine cannot be read.
     pub(crate) fn start(config: &OtlpConfig, identity: &Identity) -> anyhow::Result<Self> {
-        let exporter = exporter(SpanExporter::builder().with_http(), config, "/v1/traces")?.build();
-        let exporter = exporter.context("spans cannot be handed over")?;
+        let exporter = exporter(config)?;
         let batch = BatchConfigBuilder::default()
             .with_max_queue_size(SPANS_MAX)
             .with_scheduled_delay(SPANS_EVERY)
@@ -95,43 +92,12 @@ impl Traces {
 
     /// Hands over what is left, within [`STOP_MAX`].
     pub(crate) async fn stop(self) {
-        stopped("spans", move || self.0.shutdown_with_timeout(STOP_MAX)).await;
-    }
-}
-
-/// Metrics of one node.
-pub(crate) struct Metrics(SdkMeterProvider);
-
-impl Metrics {
-    /// Starts handing over figures.
-    ///
-    /// # Errors
-    /// As [`Traces::start`].
-    pub(crate) fn start(config: &OtlpConfig, app: &Arc<App>) -> anyhow::Result<Self> {
-        let exporter = exporter(MetricExporter::builder().with_http(), config, "/v1/metrics")?.build();
-        let exporter = exporter.context("metrics cannot be handed over")?;
-        let provider = SdkMeterProvider::builder()
-            .with_reader(PeriodicReader::builder(exporter).with_interval(config.metrics_every).build())
-            .with_resource(resource(&app.config().identity))
-            .build();
-        metrics::observe(&provider, app);
-        Ok(Self(provider))
-    }
-
-    /// Hands over the last figures, within [`STOP_MAX`].
-    pub(crate) async fn stop(self) {
-        stopped("metrics", move || self.0.shutdown_with_timeout(STOP_MAX)).await;
-    }
-}
-
-/// The SDK waits by blocking.
-async fn stopped(
-    what: &'static str,
-    stop: impl FnOnce() -> opentelemetry_sdk::error::OTelSdkResult + Send + 'static,
-) {
-    match tokio::time::timeout(STOP_MAX, tokio::task::spawn_blocking(stop)).await {
-        Ok(Ok(Ok(()))) => {}
-        Ok(Ok(Err(error))) => warn!(%error, "the last {what} could not be handed over"),
-        Ok(Err(_)) | Err(_) => warn!("the last {what} were not handed over within {STOP_MAX:?}"),
+        // The SDK waits by blocking.
+        let stopped = tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(STOP_MAX));
+        match tokio::time::timeout(STOP_MAX, stopped).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => warn!(%error, "the last spans could not be handed over"),
+            Ok(Err(_)) | Err(_) => warn!("the last spans were not handed over within {STOP_MAX:?}"),
+        }
     }
 }

@@ -2,12 +2,15 @@
 #![allow(dead_code, reason = "each test crate uses its part")]
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use cache_node::config::NodeConfig;
+use cache_marketplace::MemoryLedger;
+use cache_node::assembly::Shared;
+use cache_node::config::{NodeConfig, Sources, load};
 use cache_node::node::Node;
 use cache_tiered::TieredCache;
 use serde_json::Value;
@@ -60,6 +63,23 @@ impl Client {
     pub(crate) fn new(base: &str) -> Self {
         let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(LONG)).build();
         Self { agent: config.new_agent(), base: base.to_owned(), token: None }
+    }
+
+    /// A client over TLS that trusts the authorities in a PEM file alone.
+    pub(crate) fn trusting(base: &str, ca: &Path) -> Self {
+        let pem = std::fs::read(ca).expect("a CA");
+        let roots: Vec<_> = ureq::tls::parse_pem(&pem)
+            .filter_map(|item| match item {
+                Ok(ureq::tls::PemItem::Certificate(certificate)) => Some(certificate),
+                _ => None,
+            })
+            .collect();
+        let tls = ureq::tls::TlsConfig::builder()
+            .root_certs(ureq::tls::RootCerts::new_with_certs(&roots))
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()));
+        let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(LONG));
+        let agent = config.tls_config(tls.build()).build().new_agent();
+        Self { agent, base: base.to_owned(), token: None }
     }
 
     /// The same node over new connections.
@@ -245,6 +265,15 @@ impl Sse {
     }
 }
 
+/// A configuration as a file holds it, of a node that listens somewhere on loopback.
+pub(crate) fn config(text: &str) -> NodeConfig {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("node.toml");
+    std::fs::write(&file, text).expect("written");
+    let flags = vec![("listen", "--listen", "127.0.0.1:0".to_owned())];
+    load(&Sources { file: Some(file), flags, ..Sources::default() }).expect("right")
+}
+
 /// A node in this process, over an embedded server. Ends with this value.
 pub(crate) struct InProcess {
     pub(crate) runtime: Runtime,
@@ -263,9 +292,20 @@ impl InProcess {
 
     /// One that would not answer this client.
     pub(crate) fn start_unasked(config: NodeConfig) -> Self {
+        Self::run(Node::start(config))
+    }
+
+    /// One over parts of the test's, with a ledger in memory.
+    pub(crate) fn start_over(config: NodeConfig, shared: Shared) -> Self {
+        let node = Self::run(Node::start_over(config, Arc::new(MemoryLedger::new()), shared));
+        node.client.until_status("healthy");
+        node
+    }
+
+    fn run(starting: impl Future<Output = anyhow::Result<Node>>) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let shutdown = CancellationToken::new();
-        let node = runtime.block_on(Node::start(config)).expect("it starts");
+        let node = runtime.block_on(starting).expect("it starts");
         let base = format!("http://{}", node.address().expect("an address"));
         let cache = node.cache().clone();
         let served = Some(runtime.spawn(node.serve(shutdown.clone())));
@@ -348,6 +388,12 @@ impl Serving {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Has it read its configuration again (SIGHUP), which it does some time later.
+    pub(crate) fn hang_up(&self) {
+        let sent = Command::new("kill").args(["-HUP", &self.pid().to_string()]).status();
+        assert!(sent.expect("kill runs").success());
     }
 
     /// Ends it with SIGKILL.

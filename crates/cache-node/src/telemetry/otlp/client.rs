@@ -1,4 +1,4 @@
-//! The way to the collector: blocking, since the threads of the SDK wait for it, and with a limit for everything.
+//! The way to the collector: blocking, since the thread of the SDK waits for it, and with a limit for everything.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,6 +49,11 @@ impl Client {
             failures: AtomicU64::new(0),
             told: Mutex::new(None),
         })
+    }
+
+    /// Sends one message; what goes wrong is logged, and then it is lost.
+    pub(super) fn tell(&self, request: Request<Bytes>) {
+        self.judge(&self.send(request));
     }
 
     fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {

@@ -1,152 +1,199 @@
-//! The figures of `/cache/stats` as instruments.
+//! Everything that `GET /metrics` tells, for a collector: the same list in another form.
+//!
+//! The SDK of OpenTelemetry has no instrument that reads a histogram which somebody else keeps. So the messages are made here,
+//! from what a scrape would be told in the same moment.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use cache_tiered::NamespaceStats;
-use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Meter, MeterProvider};
-use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_http::{Bytes, Request};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
+use opentelemetry_proto::tonic::metrics::v1::{
+    AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics,
+    ScopeMetrics, Sum, metric, number_data_point,
+};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use prost::Message;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
+use super::client::Client;
+use super::{ANSWER_MAX, STOP_MAX, resource};
+use crate::config::OtlpConfig;
 use crate::http::App;
-use crate::telemetry::{AlertName, Sample};
+use crate::metrics::{self, Exposition, Family, Value};
 
-type OfNamespace = fn(&NamespaceStats) -> u64;
-
-/// What is counted in each cache type, under the names of `/metrics`.
-const COUNTED: [(&str, &str, OfNamespace); 11] = [
-    ("edgecache_reads", "Reads of single keys.", |stats| stats.reads),
-    ("edgecache_cache_hits", "Reads that a tier answered.", |stats| {
-        (stats.l1_hits + stats.l2_hits).min(stats.reads)
-    }),
-    ("edgecache_l2_errors", "Calls to L2 that failed; each is a miss.", |stats| stats.l2_errors),
-    ("edgecache_loads", "Loads from the source.", |stats| stats.loads),
-    ("edgecache_load_errors", "Loads from the source that failed.", |stats| stats.load_errors),
-    ("edgecache_fills_refused", "Loaded values that an invalidation had overtaken.", |stats| {
-        stats.fills_refused
-    }),
-    ("edgecache_stale_served", "Answers beyond the staleness bound, flagged as such.", |stats| {
-        stats.stale_served
-    }),
-    ("edgecache_writes", "Puts.", |stats| stats.writes),
-    ("edgecache_invalidations", "Invalidations applied, own and of other nodes.", |stats| {
-        stats.invalidations
-    }),
-    ("edgecache_evictions", "Entries that left L1 for room.", |stats| stats.l1_evicted),
-    ("edgecache_expirations", "Entries that left L1 by time.", |stats| stats.l1_expired),
-];
-
-/// What each cache type holds.
-const HELD: [(&str, &str, OfNamespace); 2] = [
-    ("edgecache_l1_cache_size", "Entries in L1.", |stats| stats.l1_entries as u64),
-    ("edgecache_l1_bytes", "Bytes in L1, overhead included.", |stats| stats.l1_bytes),
-];
-
-type OfSample = fn(&Sample) -> Option<f64>;
-
-/// What the node samples each second.
-const SAMPLED: [(&str, &str, &str, OfSample); 12] = [
-    ("edgecache_event_queue_size", "{event}", "Invalidations that wait for the shared tier", |sample| {
-        Some(sample.event_queue as f64)
-    }),
-    ("edgecache_lag_ms", "ms", "Age of the proof of freshness", |sample| sample.lag_ms.map(|ms| ms as f64)),
-    ("process_resident_memory_bytes", "By", "Resident set of the process", |sample| {
-        sample.memory_bytes.map(|bytes| bytes as f64)
-    }),
-    ("edgecache_redis_memory_used_bytes", "By", "What Redis uses", |sample| {
-        sample.redis_memory_bytes.map(|bytes| bytes as f64)
-    }),
-    ("edgecache_redis_memory_share", "1", "What the fullest master uses of its maxmemory", |sample| {
-        sample.redis_memory_share
-    }),
-    ("edgecache_connection_failures", "{connection}", "Connections that could not be made", |sample| {
-        Some(sample.connection_failures as f64)
-    }),
-    ("edgecache_read_p50_ms", "ms", "Median of reads of late", |sample| sample.latencies.read_p50_ms),
-    ("edgecache_read_p99_ms", "ms", "99th percentile of reads of late", |sample| {
-        sample.latencies.read_p99_ms
-    }),
-    ("edgecache_propagation_p50_ms", "ms", "Median from event to applied, of late", |sample| {
-        sample.latencies.propagation_p50_ms
-    }),
-    ("edgecache_propagation_p99_ms", "ms", "99th percentile from event to applied, of late", |sample| {
-        sample.latencies.propagation_p99_ms
-    }),
-    ("edgecache_invalidation_p99_ms", "ms", "99th percentile of invalidations of late", |sample| {
-        sample.latencies.invalidation_p99_ms
-    }),
-    ("edgecache_http_p99_ms", "ms", "99th percentile of requests of late", |sample| {
-        sample.latencies.http_p99_ms
-    }),
-];
-
-/// Declares the instruments; they read the node whenever figures are due.
-pub(super) fn observe(provider: &SdkMeterProvider, app: &Arc<App>) {
-    let meter = provider.meter("cache-node");
-    for (name, description, of) in COUNTED {
-        let app = app.clone();
-        meter
-            .u64_observable_counter(name)
-            .with_description(description)
-            .with_callback(move |observer| {
-                by_cache_type(&app, of, |value, cache_type| observer.observe(value, cache_type))
-            })
-            .build();
-    }
-    for (name, description, of) in HELD {
-        let app = app.clone();
-        meter
-            .u64_observable_gauge(name)
-            .with_description(description)
-            .with_callback(move |observer| {
-                by_cache_type(&app, of, |value, cache_type| observer.observe(value, cache_type))
-            })
-            .build();
-    }
-    for (name, unit, description, of) in SAMPLED {
-        let app = app.clone();
-        meter
-            .f64_observable_gauge(name)
-            .with_unit(unit)
-            .with_description(description)
-            .with_callback(move |observer| {
-                if let Some(value) = app.telemetry().latest().as_ref().and_then(of) {
-                    observer.observe(value, &[]);
-                }
-            })
-            .build();
-    }
-    events(&meter, app.clone());
-    alerts(&meter, app.clone());
+/// Tells a collector the figures of one node.
+pub(crate) struct Metrics {
+    client: Client,
+    /// Without its body.
+    request: Request<Bytes>,
+    every: Duration,
+    resource: Resource,
+    app: Arc<App>,
 }
 
-fn by_cache_type(app: &App, of: OfNamespace, mut tell: impl FnMut(u64, &[KeyValue])) {
-    for (namespace, stats) in app.cache().stats() {
-        let plan = app.config().cache_type(namespace.as_str());
-        let name = plan.map_or_else(|| namespace.to_string(), |plan| plan.cache_type.clone());
-        tell(of(&stats), &[KeyValue::new("cache_type", name)]);
-    }
-}
-
-fn events(meter: &Meter, app: Arc<App>) {
-    meter
-        .u64_observable_counter("edgecache_events_processed")
-        .with_description("Events of the log that were applied, own and others'")
-        .with_callback(move |observer| observer.observe(app.cache().view().counters().applied, &[]))
-        .build();
-}
-
-/// 0 where an alert does not stand, 1 for a warning, 2 where it is critical.
-fn alerts(meter: &Meter, app: Arc<App>) {
-    meter
-        .u64_observable_gauge("edgecache_alert")
-        .with_description("0: does not stand, 1: warning, 2: critical")
-        .with_callback(move |observer| {
-            let active = app.telemetry().active();
-            for name in AlertName::ALL {
-                let raised = active.iter().find(|raised| raised.name == name);
-                let level = raised.map_or(0, |raised| 1 + raised.severity as u64);
-                observer.observe(level, &[KeyValue::new("name", name.as_str())]);
-            }
+impl Metrics {
+    /// For the collector that the configuration names. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// The endpoint or a header is none, or the certificates of this machine cannot be read.
+    pub(crate) fn of(config: &OtlpConfig, app: &Arc<App>) -> anyhow::Result<Self> {
+        let mut request = Request::post(format!("{}/v1/metrics", config.endpoint))
+            .header("content-type", "application/x-protobuf");
+        for (name, value) in &config.headers {
+            request = request.header(name, value.expose());
+        }
+        let of = resource(&app.config().identity);
+        let attributes = of.iter().map(|(name, value)| attribute(name.as_str(), value.to_string())).collect();
+        Ok(Self {
+            client: Client::new(config, ANSWER_MAX)?,
+            request: request.body(Bytes::new())?,
+            every: config.metrics_every,
+            resource: Resource { attributes, ..Resource::default() },
+            app: app.clone(),
         })
-        .build();
+    }
+
+    /// Tells the figures now and then until `shutdown`, and then once more, within [`STOP_MAX`].
+    pub(crate) async fn tell(self, shutdown: CancellationToken) {
+        let this = Arc::new(self);
+        let mut ticks = tokio::time::interval(this.every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick comes at once, when there is nothing to tell.
+        ticks.tick().await;
+        let telling = async {
+            loop {
+                ticks.tick().await;
+                this.send().await;
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = telling => {}
+        }
+        if tokio::time::timeout(STOP_MAX, this.send()).await.is_err() {
+            warn!("the last metrics were not handed over within {STOP_MAX:?}");
+        }
+    }
+
+    async fn send(self: &Arc<Self>) {
+        let told = metrics::gather(&self.app).await;
+        let now = self.app.cache().clock().wall();
+        let message = message(told, self.resource.clone(), self.app.started_ms(), now);
+        let (mut request, this) = (self.request.clone(), self.clone());
+        *request.body_mut() = message.encode_to_vec().into();
+        // The client blocks. It says itself what goes wrong.
+        let _ = tokio::task::spawn_blocking(move || this.client.tell(request)).await;
+    }
+}
+
+/// What was gathered as one message; times in Unix milliseconds.
+fn message(told: Exposition, resource: Resource, started: u64, now: u64) -> ExportMetricsServiceRequest {
+    let times = Times { started: started * 1_000_000, now: now.max(started) * 1_000_000 };
+    let metrics =
+        told.families().filter(|family| !family.samples.is_empty()).map(|family| times.metric(family));
+    let scope = InstrumentationScope {
+        name: "cache-node".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..InstrumentationScope::default()
+    };
+    let scope_metrics =
+        ScopeMetrics { scope: Some(scope), metrics: metrics.collect(), ..ScopeMetrics::default() };
+    let of_node = ResourceMetrics {
+        resource: Some(resource),
+        scope_metrics: vec![scope_metrics],
+        ..ResourceMetrics::default()
+    };
+    ExportMetricsServiceRequest { resource_metrics: vec![of_node] }
+}
+
+/// Since when, and when, in Unix nanoseconds.
+struct Times {
+    started: u64,
+    now: u64,
+}
+
+impl Times {
+    fn metric(&self, family: &Family) -> Metric {
+        let temporality = AggregationTemporality::Cumulative as i32;
+        let (mut numbers, mut histograms, mut counts) = (Vec::new(), Vec::new(), false);
+        for (labels, value) in &family.samples {
+            let attributes: Vec<_> =
+                labels.iter().map(|(name, value)| attribute(name, value.clone())).collect();
+            match value {
+                Value::Counter(value) => {
+                    counts = true;
+                    let value = number_data_point::Value::AsInt(i64::try_from(*value).unwrap_or(i64::MAX));
+                    numbers.push(self.number(attributes, value));
+                }
+                Value::Gauge(value) => {
+                    numbers.push(self.number(attributes, number_data_point::Value::AsDouble(*value)));
+                }
+                Value::Histogram { sum, count, buckets } => histograms.push(HistogramDataPoint {
+                    attributes,
+                    start_time_unix_nano: self.started,
+                    time_unix_nano: self.now,
+                    count: *count,
+                    sum: Some(*sum),
+                    bucket_counts: buckets.iter().map(|(_, count)| *count).collect(),
+                    // The last bucket has no bound.
+                    explicit_bounds: buckets
+                        .iter()
+                        .map(|(bound, _)| *bound)
+                        .filter(|bound| bound.is_finite())
+                        .collect(),
+                    ..HistogramDataPoint::default()
+                }),
+            }
+        }
+        let data = if !histograms.is_empty() {
+            metric::Data::Histogram(Histogram {
+                data_points: histograms,
+                aggregation_temporality: temporality,
+            })
+        } else if counts {
+            metric::Data::Sum(Sum {
+                data_points: numbers,
+                aggregation_temporality: temporality,
+                is_monotonic: true,
+            })
+        } else {
+            metric::Data::Gauge(Gauge { data_points: numbers })
+        };
+        Metric {
+            name: family.name.to_owned(),
+            description: family.help.to_owned(),
+            unit: unit(family.name).to_owned(),
+            data: Some(data),
+            ..Metric::default()
+        }
+    }
+
+    fn number(&self, attributes: Vec<KeyValue>, value: number_data_point::Value) -> NumberDataPoint {
+        NumberDataPoint {
+            attributes,
+            start_time_unix_nano: self.started,
+            time_unix_nano: self.now,
+            value: Some(value),
+            ..NumberDataPoint::default()
+        }
+    }
+}
+
+fn attribute(name: &str, text: String) -> KeyValue {
+    let value = AnyValue { value: Some(any_value::Value::StringValue(text)) };
+    KeyValue { key: name.to_owned(), value: Some(value), ..KeyValue::default() }
+}
+
+/// What a metric is counted in (UCUM): its name says it.
+fn unit(name: &str) -> &'static str {
+    match name.rsplit('_').next() {
+        Some("seconds") => "s",
+        Some("bytes") => "By",
+        Some("percent") => "%",
+        _ => "1",
+    }
 }

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cache_node::config::{Sources, load};
+use cache_testkit::certificates;
 use serde_json::Value;
-use support::Serving;
+use support::{Client, Serving};
 use yaml::{document, documents};
 
 const REGIONS: [(&str, &str, u64); 3] =
@@ -66,6 +67,12 @@ fn every_image_has_a_version() {
     for image in images {
         let tag = image.rsplit_once(':').map(|(_, tag)| tag).unwrap_or_default();
         assert!(tag.contains('.') && tag.starts_with(|c: char| c.is_ascii_digit() || c == 'v'), "{image}");
+    }
+    // Both programs are built and copied.
+    for (built, copied) in [("--package cache-node", "/cache-node"), ("--package cache-cli", "/cachectl")] {
+        assert!(dockerfile.contains(built), "{built}");
+        let copy = dockerfile.lines().find(|line| line.starts_with("COPY --from=build")).expect("a copy");
+        assert!(copy.split(' ').any(|word| word == copied), "{copy}");
     }
     // The image does not run as root, and asks its node how it is by a command that is there.
     assert!(
@@ -259,11 +266,67 @@ fn manifests_name_what_is_there_and_routes_that_answer() {
     assert_eq!(by_kind["Service"]["spec"]["ports"][0]["targetPort"], port["name"]);
     assert_eq!(by_kind["NetworkPolicy"]["spec"]["ingress"][0]["ports"][0]["port"], port["containerPort"]);
     let node = Serving::start(&[("CACHE_AUTH_TOKEN", "t")]);
-    assert_eq!(container["livenessProbe"]["tcpSocket"]["port"], port["name"]);
-    let ready = &container["readinessProbe"]["httpGet"];
-    assert_eq!(ready["port"], port["name"]);
-    let path = ready["path"].as_str().expect("a path");
-    node.client.until(path, "that it is well, without a token", |answer| answer.status == 200);
+    for (probe, path) in PROBES {
+        let ask = &container[probe]["httpGet"];
+        assert_eq!((&ask["port"], &ask["path"], &ask["scheme"]), (&port["name"], &path.into(), &Value::Null));
+        node.client.until(path, "that it is well, without a token", |answer| answer.status == 200);
+    }
+}
+
+const PROBES: [(&str, &str); 2] = [("readinessProbe", "/health/ready"), ("livenessProbe", "/health/live")];
+
+/// Does what a patch (RFC 6902) says, as far as those of this project go: `add` and `replace` of members.
+fn patched(mut document: Value, patch: &Value) -> Value {
+    for step in patch.as_array().expect("a list") {
+        let path = step["path"].as_str().expect("a path");
+        let (above, member) = path.rsplit_once('/').expect("a member");
+        let above = document.pointer_mut(above).unwrap_or_else(|| panic!("nothing is at {above}"));
+        let known = above.get(member).is_some();
+        assert_eq!(known, step["op"] == "replace", "{step}");
+        above[member] = step["value"].clone();
+    }
+    document
+}
+
+#[test]
+fn with_the_component_tls_a_node_answers_its_probes_over_tls() {
+    let folder = docker().join("kubernetes");
+    let component = document(&folder.join("tls/kustomization.yaml"));
+    let patch = yaml::parsed(component["patches"][0]["patch"].as_str().expect("text"));
+    let deployment = patched(document(&folder.join("base/deployment.yaml")), &patch);
+    let pod = &deployment["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    // What is mounted is there, and holds what the arguments and the configuration name.
+    let mounts: Vec<(&str, &str)> = container["volumeMounts"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|mount| (mount["name"].as_str().expect("a name"), mount["mountPath"].as_str().expect("a path")))
+        .collect();
+    assert_eq!(mounts, [("file", "/etc/edgecache"), ("tls", "/etc/edgecache-tls")]);
+    assert_eq!(pod["volumes"][0]["configMap"]["name"], component["configMapGenerator"][0]["name"]);
+    assert_eq!(list(&component["configMapGenerator"][0]["files"]), ["node.toml"]);
+    assert_eq!((&pod["volumes"][0]["name"], &pod["volumes"][1]["name"]), (&"file".into(), &"tls".into()));
+    let arguments = list(&container["args"]);
+    assert_eq!((arguments[0], &arguments[3..]), ("serve", &["--config", "/etc/edgecache/node.toml"][..]));
+
+    let certificates_in = tempfile::tempdir().expect("a folder");
+    let [cert, key, ca] = certificates(certificates_in.path());
+    let settings = std::fs::read_to_string(folder.join("tls/node.toml")).expect("readable");
+    assert_eq!(settings.matches("/etc/edgecache-tls/tls.").count(), 2, "the names that a Secret of TLS has");
+    let settings = settings
+        .replace("/etc/edgecache-tls/tls.crt", cert.to_str().expect("UTF-8"))
+        .replace("/etc/edgecache-tls/tls.key", key.to_str().expect("UTF-8"));
+    let file = certificates_in.path().join("node.toml");
+    std::fs::write(&file, settings).expect("written");
+    let arguments = ["--listen", "127.0.0.1:0", "--config", file.to_str().expect("UTF-8")];
+    let node = Serving::start_with(&arguments, &[]);
+    let client = Client::trusting(&node.base, &ca);
+    for (probe, path) in PROBES {
+        let ask = &container[probe]["httpGet"];
+        assert_eq!((&ask["path"], &ask["scheme"]), (&path.into(), &"HTTPS".into()), "{probe}");
+        client.until(path, "that it is well", |answer| answer.status == 200);
+    }
 }
 
 #[test]

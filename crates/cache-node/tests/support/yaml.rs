@@ -13,6 +13,13 @@ pub(crate) fn documents(path: &Path) -> Vec<Value> {
     documents.iter().map(json).collect()
 }
 
+/// The only document of a text.
+#[allow(dead_code, reason = "each test crate uses its part")]
+pub(crate) fn parsed(text: &str) -> Value {
+    let documents = YamlLoader::load_from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    json(documents.first().unwrap_or_else(|| panic!("nothing is in {text}")))
+}
+
 /// The only document of a file.
 pub(crate) fn document(path: &Path) -> Value {
     let mut documents = documents(path);

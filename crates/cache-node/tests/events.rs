@@ -219,6 +219,10 @@ fn nodes_on_one_store_know_of_each_other_until_they_leave() {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "asking for half a minute without a pause would load the machine"
+)]
 fn a_node_that_was_killed_is_told_with_its_age_and_vanishes_after_half_a_minute() {
     let redis = RedisServer::start();
     let url = redis.url();

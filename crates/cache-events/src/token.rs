@@ -14,7 +14,7 @@ const ITEM: usize = 20;
 /// Longest token text, in bytes.
 const TOKEN_BYTES_MAX: usize = 1024;
 
-/// The positions of a write, one for each partition that it touched.
+/// The positions of a write, one for each partition that it touched, and one for each epoch there.
 ///
 /// As text it is base64url of a version byte and (partition u32, epoch u64, seq u64) items, big endian. A token whose
 /// text would pass 1,024 bytes (more than 38 partitions) cannot be spelled: [`fits`](Self::fits).
@@ -34,12 +34,12 @@ impl WriteToken {
         Self { items: vec![(partition, position)] }
     }
 
-    /// Adds a position. Of two for one partition the later stays; where they are of two epochs, the one that is added last:
-    /// the numbers of epochs do not always grow with time.
+    /// Adds a position; of two in one epoch of a partition the later stays. Of two epochs both stay: their numbers do not
+    /// always grow with time.
     pub fn add(&mut self, partition: Partition, position: Position) {
-        match self.items.iter_mut().find(|(at, _)| *at == partition) {
-            Some((_, known)) if known.epoch == position.epoch => *known = (*known).max(position),
-            Some((_, known)) => *known = position,
+        let mut known = self.items.iter_mut();
+        match known.find(|(at, known)| *at == partition && known.epoch == position.epoch) {
+            Some((_, known)) => *known = (*known).max(position),
             None => self.items.push((partition, position)),
         }
     }
@@ -49,9 +49,9 @@ impl WriteToken {
         self.items.iter().copied()
     }
 
-    /// The position in a partition.
-    pub fn position(&self, partition: Partition) -> Option<Position> {
-        self.items.iter().find(|(at, _)| *at == partition).map(|&(_, position)| position)
+    /// The positions in a partition; more than one where an epoch began in the middle of the write.
+    pub fn positions_in(&self, partition: Partition) -> impl Iterator<Item = Position> {
+        self.items.iter().filter(move |(at, _)| *at == partition).map(|&(_, position)| position)
     }
 
     /// Whether the text stays within 1,024 bytes.

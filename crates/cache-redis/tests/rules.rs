@@ -181,6 +181,10 @@ async fn lost_meta_begins_an_epoch_above_the_caller() {
     // Not by one: another server that has lost as much must not come to the same number.
     let above = next.epoch - at.epoch;
     assert!((1..=1 << 20).contains(&above) && next.seq == 1, "{next}");
+    // Nor may this one come to it again, for there are nodes that have seen what it was.
+    server.command(&["FLUSHALL"]);
+    let again = store.invalidate(P0, &Invalidation::default(), append_from(at, "event")).await.unwrap();
+    assert!(again.epoch > at.epoch && again.epoch != next.epoch, "{again} after {next}");
 }
 
 #[tokio::test]

@@ -164,11 +164,10 @@ impl<V: Cacheable> Space<V> {
             }
             Freshness::AtLeast(token) => {
                 let origin = Position::new(facts.origin.epoch, facts.origin.seq);
-                let reflected = mutated!("token_ignored")
-                    || token.position(partition).is_none_or(|written| {
-                        (origin.epoch == written.epoch && origin >= written)
-                            || core.view.shows(partition, written)
-                    });
+                let shown = |at: Position| {
+                    (origin.epoch == at.epoch && origin >= at) || core.view.shows(partition, at)
+                };
+                let reflected = mutated!("token_ignored") || token.positions_in(partition).all(shown);
                 reflected && (!stale || self.may_serve_stale(age_ms))
             }
             // Where L2 has nothing to say, what is here is the latest as soon as that is proven.
@@ -211,11 +210,15 @@ impl<V: Cacheable> Space<V> {
                 u128::from(core.unproven_for(partition, 0, asked)) <= most.as_millis()
                     || core.bus.sync(partition, PROOF_WAIT).await
             }
-            Freshness::AtLeast(token) => match token.position(partition) {
-                // A proof is asked for at once: the hint may be lost, and a token of another epoch comes with none.
-                Some(written) => core.bus.shows(partition, written, PROOF_WAIT).await,
-                None => true,
-            },
+            Freshness::AtLeast(token) => {
+                for written in token.positions_in(partition) {
+                    // A proof is asked for at once: the hint may be lost, and a token of another epoch comes with none.
+                    if !core.bus.shows(partition, written, PROOF_WAIT).await {
+                        return false;
+                    }
+                }
+                true
+            }
             Freshness::Latest => core.bus.sync(partition, PROOF_WAIT).await,
         }
     }

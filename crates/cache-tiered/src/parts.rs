@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cache_events::wire::{self, ENVELOPE_SCOPES_MAX, WireError};
-use cache_events::{CacheEvent, Group, Namespace, Partition, Pattern, Position, Scope, hash64};
+use cache_events::{CacheEvent, Group, Namespace, Partition, Pattern, Position, Scope, Version, hash64};
 use cache_l2::{Append, Invalidation, Store, StoreError};
 
 /// One atomic step of an event.
@@ -46,6 +46,13 @@ impl Part {
     pub(crate) fn hold(&mut self, hold: Duration) {
         if let Step::Drop(what) = &mut self.step {
             what.hold = hold;
+        }
+    }
+
+    /// Its keys are known to have a newer value than this version at their source: no put of it or an older one is stored.
+    pub(crate) fn floor(&mut self, floor: Version) {
+        if let Step::Drop(what) = &mut self.step {
+            what.floor = floor;
         }
     }
 

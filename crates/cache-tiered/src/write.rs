@@ -296,7 +296,13 @@ impl<V: Cacheable> Space<V> {
                 // It has one scope, a key.
                 if let Ok(parts) = split(event, self.fence.partitions(), true, |_| self.settings.stamp_ttl())
                 {
-                    parts.into_iter().for_each(|part| core.outbox.push(part));
+                    for mut part in parts {
+                        // Nor may an older put that is under way elsewhere be stored behind it.
+                        if !mutated!("owed_without_version") {
+                            part.floor(Version(version.map_or(0, |version| version.0.saturating_sub(1))));
+                        }
+                        core.outbox.push(part);
+                    }
                     core.outbox_filled.notify_one();
                 }
                 return Err(error);

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache_embedded::EmbeddedServer;
-use cache_events::NodeId;
+use cache_events::{NodeId, Version};
 use cache_testkit::{FaultyStore, FaultyTransport, ManualClock};
 use cache_tiered::{
-    Degraded, Loaded, NamespaceSettings, NodeSettings, ReadError, Tier, TieredCache, TypedCache, WriteError,
+    Degraded, Loaded, NamespaceSettings, NodeSettings, PutOutcome, ReadError, Tier, TieredCache, TypedCache,
+    WriteError, WriteOptions,
 };
 use support::{Checked, checked, eventually, joined, ns, server};
 
@@ -128,6 +129,38 @@ async fn an_unacknowledged_invalidation_is_told_and_arrives_later() {
     node.heal();
     eventually("the outbox empties", || node.cache.health().outbox == 0).await;
     eventually("the other node drops its copy", || theirs.resident(&key).is_none()).await;
+}
+
+#[tokio::test]
+async fn an_unacknowledged_put_leaves_no_room_for_an_older_one() {
+    let (server, clock) = server();
+    let node = Cut::node(&server, &clock, 10).await;
+    let other =
+        support::builder(&server, &clock, "other").namespace::<String>(NamespaceSettings::new(ns("stale")));
+    let other = checked(other.start().expect("valid"));
+    joined(&other).await;
+    let theirs: TypedCache<String> = other.namespace("stale").expect("declared");
+    let key = theirs.key("k").expect("valid");
+    let plain = WriteOptions::default();
+    let first = theirs.put_versioned(&key, Version(1), "first".into(), &plain).await;
+    assert!(matches!(first, Ok(PutOutcome::Stored(_))));
+    node.cut();
+    let (cache, wanted) = (node.space("stale"), key.clone());
+    let put = support::spawned(async move {
+        cache.put_versioned(&wanted, Version(3), "third".into(), &WriteOptions::default()).await
+    });
+    while !put.is_finished() {
+        clock.advance(Duration::from_millis(10));
+        tokio::task::yield_now().await;
+    }
+    assert!(put.await.expect("no panic").is_err());
+    node.heal();
+    eventually("the outbox empties", || node.cache.health().outbox == 0).await;
+    // It was under way all the time. The source has the third.
+    let second = theirs.put_versioned(&key, Version(2), "second".into(), &plain).await;
+    assert!(matches!(second, Ok(PutOutcome::Outdated)), "{second:?}");
+    let again = theirs.put_versioned(&key, Version(3), "third".into(), &plain).await;
+    assert!(matches!(again, Ok(PutOutcome::Stored(_))), "{again:?}");
 }
 
 #[tokio::test]

@@ -71,9 +71,13 @@ local function bump(why)
     if known < LIMIT - 1 then old = known end
   end
   E = t[1] * 1000000 + t[2]
-  -- A clock that was put back: two masters that know the same past must not take the same number.
+  -- A clock that was put back: two masters that know the same past must not take the same number, nor one that was emptied
+  -- meanwhile the number that it gave before.
   local next = math.max(old, AT_E) + 1
-  if E < next then E = math.max(next, math.min(next + tonumber(incarnation():sub(1, 5), 16), LIMIT - 1)) end
+  if E < next then
+    local apart = (tonumber(incarnation():sub(1, 5), 16) + E) % 1048576
+    E = math.max(next, math.min(next + apart, LIMIT - 1))
+  end
   if E >= LIMIT then error('the epoch would reach 2^53') end
   -- Never tostring: that turns to exponents at 1e14.
   EPOCH = string.format('%.0f', E)

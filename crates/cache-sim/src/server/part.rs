@@ -287,12 +287,15 @@ impl Part {
         let known = self.meta.as_ref().map(|meta| meta.epoch).or(self.log.as_ref().map(|log| log.epoch));
         let known = known.filter(|_| self.meta.is_some() || !mutated!("epoch_of_the_log_forgotten"));
         let (clock, next) = (step.ms * 1000, known.unwrap_or_default().max(at.epoch) + 1);
-        // Where the clock is behind, two masters that know the same past would take the same number.
-        let apart = if mutated!("epochs_close_together") {
-            0
-        } else {
-            hash64([&step.incarnation.to_be_bytes()[..]]) % (1 << 20)
-        };
+        // Where the clock is behind, two masters that know the same past would take the same number, and one that was
+        // emptied meanwhile that which it gave before.
+        let mut apart = hash64([&step.incarnation.to_be_bytes()[..]]) % (1 << 20);
+        if !mutated!("epoch_apart_by_incarnation_alone") {
+            apart = (apart + clock) % (1 << 20);
+        }
+        if mutated!("epochs_close_together") {
+            apart = 0;
+        }
         let epoch = if clock >= next { clock } else { next + apart };
         let nodes = self.meta.take().map(|meta| meta.nodes).unwrap_or_default();
         let (incarnation, latest_ms) = (step.incarnation, step.ms);

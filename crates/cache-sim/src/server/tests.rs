@@ -196,3 +196,18 @@ async fn what_the_replica_that_takes_over_lacks_is_not_replicated() {
     });
     assert!(have(first).await.is_err(), "another master does not know what it may have lost");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_master_that_was_emptied_does_not_begin_the_epoch_again_that_it_had_though_the_clock_is_behind() {
+    let fine = fine(1);
+    let at = Position::new(fine.world.with(|state, now| state.server.ms(now)) * 1_000, 0);
+    fine.world.with(|state, _| state.server.skew = -3_600_000);
+    let mut epochs = Vec::new();
+    for _ in 0..2 {
+        let hello = |part: &mut super::Part, step: &mut super::Step<'_>| part.hello(at, step).epoch;
+        epochs.push(fine.world.with(|state, now| state.server.step(Partition(0), now, hello)));
+        fine.world.with(|state, _| state.server.meddle(|part| *part = super::Part::default()));
+        tokio::time::sleep(std::time::Duration::from_millis(60)).await;
+    }
+    assert!(epochs.iter().all(|&epoch| epoch > at.epoch) && epochs[0] != epochs[1], "{epochs:?}");
+}

@@ -171,7 +171,11 @@ async fn compare(receivers: usize) -> anyhow::Result<()> {
             }
             let began = now();
             let written = bench.invalidate(&key, "bench").await?;
-            let at = written.token.position(Partition(0)).ok_or_else(|| anyhow::anyhow!("no position"))?;
+            let at = written
+                .token
+                .positions_in(Partition(0))
+                .next()
+                .ok_or_else(|| anyhow::anyhow!("no position"))?;
             engine.push(until_last(&mut applied, at.seq).await?.duration_since(began));
         }
         for (at, samples) in [bare, engine].into_iter().enumerate() {

@@ -100,7 +100,7 @@ impl Sides {
         while self.applied.try_recv().is_ok() {}
         let began = now();
         let written = self.bench.invalidate(&self.key, "bench").await?;
-        let position = written.token.position(Partition(0));
+        let position = written.token.positions_in(Partition(0)).next();
         loop {
             let told = tokio::time::timeout(PATIENCE, self.applied.recv()).await?;
             let (at, when) = told.ok_or_else(|| anyhow::anyhow!("node b is gone"))?;

@@ -33,6 +33,9 @@ fn what_was_mended_stays_so() {
         (31, "an outdated put told nobody"),
         (975, "a barrier took a node that was cut off for one that trusts nothing"),
         (32, "a barrier did not wait for who was not in the roll yet"),
+        (47_709, "a token of a later epoch with a lesser number counted as passed"),
+        (22_750, "what was owed after a put did not name its version"),
+        (89_440, "an emptied server gave the number of an epoch again"),
     ] {
         let broken = run(seed, Detail::Nothing).violations;
         assert!(broken.is_empty(), "{seed}: {defect}: {broken:#?}");

@@ -2,6 +2,9 @@
 
 mod support;
 
+#[path = "openapi/judge.rs"]
+mod judge;
+
 use std::collections::BTreeSet;
 
 use cache_node::config::{Sources, load};
@@ -162,6 +165,90 @@ fn the_description_is_whole() {
         let pointer = reference.strip_prefix('#').unwrap_or_else(|| panic!("{reference} leads outside"));
         assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
     }
+}
+
+/// By the schema that the OpenAPI Initiative publishes, and each schema of a type by that of JSON Schema 2020-12.
+#[test]
+fn an_independent_judge_finds_nothing_wrong_with_the_description() {
+    let judge = judge::OpenApi::new();
+    let node = node(None);
+    let document = document(&node.client);
+    assert_eq!(judge.wrong(&document), None);
+    let mut described = judge::Described::of(&document);
+    let schemas = document["components"]["schemas"].as_object().expect("schemas");
+    assert!(schemas.len() > 30, "{}", schemas.len());
+    for name in schemas.keys() {
+        assert_eq!(described.wrong_schema(&format!("/components/schemas/{name}")), None);
+    }
+
+    // It does find what is wrong.
+    let operation = "/paths/~1node~1hot-keys/get";
+    let breaks = [
+        ("/info", "title", Value::Null),
+        (operation, "operationId", json!(7)),
+        (operation, "security", json!({})),
+        (&format!("{operation}/parameters/0"), "in", json!("body")),
+        (&format!("{operation}/responses"), "2000", json!({ "description": "no status" })),
+        (&format!("{operation}/responses/200"), "description", Value::Null),
+        ("/components/securitySchemes/token", "type", json!("secret")),
+    ];
+    for (at, field, value) in breaks {
+        let mut broken = document.clone();
+        broken.pointer_mut(at).unwrap_or_else(|| panic!("nothing is at {at}"))[field] = value;
+        assert!(judge.wrong(&broken).is_some(), "{at}/{field}");
+    }
+    let broken = [
+        json!({ "type": "integr" }),
+        json!({ "required": "a" }),
+        json!({ "$ref": "#/components/schemas/None" }),
+    ];
+    for schema in broken {
+        let document = json!({ "components": { "schemas": { "Broken": schema } } });
+        let wrong = judge::Described::of(&document).wrong_schema("/components/schemas/Broken");
+        assert!(wrong.is_some(), "{document}");
+    }
+}
+
+/// What a route answers is what the description says of it, be it a success or a problem.
+#[test]
+fn every_answer_is_as_described() {
+    let node = node(None);
+    let client = &node.client;
+    let gpu = json!({
+        "provider_id": "p", "gpu_type": "H100", "region": "europe", "memory_gb": 80, "cuda_cores": 16_896,
+        "performance_score": 989, "base_price_per_hour": 2_490_000, "currency": "USD",
+    });
+    assert_eq!(client.put("/market/gpus/x", &gpu).status, 200);
+    assert_eq!(client.put("/cache/session/x", &json!({ "a": 1 })).status, 200);
+    client.until("/node/history?series=memory_bytes", "points", |answer| {
+        answer.body["series"]["memory_bytes"].as_array().is_some_and(|points| !points.is_empty())
+    });
+    let document = document(client);
+    let mut judge = judge::Described::of(&document);
+    let mut judged = BTreeSet::new();
+    // What is read first, so that what is removed is still there.
+    let (read, change): (Vec<_>, Vec<_>) =
+        described(&document).into_iter().partition(|route| route.method == "get");
+    for route in read.iter().chain(&change) {
+        let answer = route.ask(client);
+        let Some(kind) = answer.header("content-type").filter(|kind| kind.ends_with("json")) else {
+            continue;
+        };
+        let escaped = |part: &str| part.replace('~', "~0").replace('/', "~1");
+        let responses = format!("/paths/{}/{}/responses", escaped(&route.path), route.method);
+        let said = format!("{responses}/{}/content/{}/schema", answer.status, escaped(kind));
+        let place = format!("{} {} gave {answer:?}", route.method, route.address());
+        let schema = match document.pointer(&said) {
+            Some(_) => said,
+            None if kind == "application/problem+json" => "/components/schemas/ErrorBody".to_owned(),
+            None => panic!("{place}, of which nothing is said"),
+        };
+        assert_eq!(judge.wrong_value(&schema, &answer.body), None, "{place}");
+        if answer.status < 300 {
+            judged.insert((route.method.clone(), route.path.clone()));
+        }
+    }
+    assert!(judged.len() > 20, "{judged:?}");
 }
 
 fn gather(value: &Value, references: &mut Vec<String>) {

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -325,8 +325,13 @@ fn a_collector_receives_traces_below_their_parents_and_the_figures_of_the_statis
     assert!(!log.contains("telemetry is dropped"), "{log}");
 }
 
+/// The families of a text for Prometheus, with the kind of each.
+fn families(text: &str) -> BTreeMap<&str, &str> {
+    text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect()
+}
+
 #[test]
-fn a_collector_is_told_histograms_with_their_buckets() {
+fn a_collector_is_told_what_prometheus_is_told_histograms_too() {
     let collector = Collector::start();
     let node = start(&collector.endpoint);
     for number in 0..20 {
@@ -343,6 +348,49 @@ fn a_collector_is_told_histograms_with_their_buckets() {
     assert_eq!(told.bucket_counts.len(), told.explicit_bounds.len() + 1, "{told:?}");
     assert!(told.explicit_bounds.is_sorted() && told.sum.is_some_and(|sum| sum > 0.0), "{told:?}");
     assert!(0 < told.start_time_unix_nano && told.start_time_unix_nano < told.time_unix_nano, "{told:?}");
+    // The same buckets as in the text, which counts each with those below it.
+    let (_, text) = node.client.text("/metrics");
+    let in_text: Vec<(f64, u64)> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("edgecache_write_duration_seconds_bucket{le=\""))
+        .filter(|line| line.contains("\"session\""))
+        .filter_map(|line| {
+            Some((line.split('"').next()?.parse().ok()?, line.rsplit(' ').next()?.parse().ok()?))
+        })
+        .filter(|(bound, _): &(f64, u64)| bound.is_finite())
+        .collect();
+    let mut below = 0;
+    let summed = told.bucket_counts.iter().map(|count| {
+        below += count;
+        below
+    });
+    assert_eq!(told.explicit_bounds.iter().copied().zip(summed).collect::<Vec<_>>(), in_text);
+
+    // Nothing is in one of the two alone. What was told last may be older than the text.
+    let began = stopwatch();
+    loop {
+        let (latest, (_, text)) = (collector.latest(), node.client.text("/metrics"));
+        let kinds: BTreeMap<&str, &str> = latest
+            .iter()
+            .map(|(name, metric)| {
+                let kind = match metric.data {
+                    Some(metric::Data::Sum(_)) => "counter",
+                    Some(metric::Data::Gauge(_)) => "gauge",
+                    _ => "histogram",
+                };
+                (name.as_str(), kind)
+            })
+            .collect();
+        let told = families(&text);
+        if kinds == told {
+            assert!(told.len() > 50, "{told:?}");
+            break;
+        }
+        let of = |all: &BTreeMap<&str, &str>| all.keys().map(ToString::to_string).collect::<BTreeSet<_>>();
+        let apart: Vec<_> = of(&kinds).symmetric_difference(&of(&told)).cloned().collect();
+        assert!(began.elapsed() < LONG, "in one alone: {apart:?}; {kinds:?} and {told:?}");
+        std::thread::yield_now();
+    }
 }
 
 #[test]

@@ -44,6 +44,7 @@ pub mod contract;
 mod offset;
 mod protocol;
 mod receiver;
+mod roster;
 mod transport;
 mod view;
 
@@ -51,6 +52,7 @@ pub use bus::{Bus, BusHealth, PartitionHealth};
 pub use config::{BusConfig, BusConfigError};
 pub use protocol::{Action, Answer, Cargo, Missing, Protocol, SyncOrder, Told};
 pub use receiver::{FlushCause, Receiver, Turn};
+pub use roster::Roster;
 pub use transport::{
     Description, GroupStamp, Hint, HintStream, LogEntry, Missed, ROSTER_ROWS_MAX, ROSTER_TTL, RosterRow,
     SyncAnswer, Transport, TransportError,

@@ -26,7 +26,6 @@ mod expiring;
 mod groups;
 mod log;
 mod outlets;
-mod roster;
 mod server;
 mod shard;
 mod stamps;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use cache_bus::Roster;
 use cache_events::{Clock, Group, Key, Namespace, NodeId, Partition, Pattern, Position, Version};
 use cache_l2::{Append, Invalidation, LeaseAnswer, LeaseAsk, LeaseToken, ReadAnswer, Store, StoreError};
 use parking_lot::Mutex;
@@ -12,7 +13,6 @@ use tokio::sync::broadcast;
 
 use crate::config::EmbeddedConfig;
 use crate::outlets::Outlets;
-use crate::roster::Roster;
 use crate::shard::{NewRecord, Refusal, Shard};
 use crate::stamps::Now;
 

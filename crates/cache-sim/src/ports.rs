@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cache_bus::{HintStream, SyncAnswer, Transport, TransportError};
+use cache_bus::{Description, HintStream, RosterRow, SyncAnswer, Transport, TransportError};
 use cache_events::{Group, Key, Namespace, NodeId, Partition, Pattern, Position, Version};
 use cache_l2::{
     Append, Invalidation, LeaseAnswer, LeaseAsk, LeaseToken, NodeRoll, ReadAnswer, Store, StoreError,
@@ -13,7 +13,7 @@ use cache_l2::{
 
 use crate::inbox::{Inbox, Subscription};
 use crate::link::{Call, Fault, Link};
-use crate::server::{NewRecord, PutRefused};
+use crate::server::{NewRecord, Part, PutRefused, Step};
 use crate::time::pass;
 use crate::world::World;
 
@@ -167,7 +167,7 @@ impl Store for Ports {
         let posthumous = self.world().plan.evict_every_ms == 0;
         let put = self.0.call(Call { posthumous, ..Call::control("putv") }, move |state, now| {
             let record = NewRecord { bytes: record, ttl };
-            let step = |part: &mut crate::server::Part, step: &mut crate::server::Step<'_>| {
+            let step = |part: &mut Part, step: &mut Step<'_>| {
                 part.put_versioned(&key, version, record, &append, step)
             };
             let put = state.server.step(partition, now, step);
@@ -312,7 +312,32 @@ impl Transport for Ports {
         self.saw(partition, answer.head);
         Ok(answer)
     }
+
+    async fn introduce(
+        &self,
+        node: &NodeId,
+        description: Option<&Description>,
+    ) -> Result<(), TransportError> {
+        let (node, description) = (node.clone(), description.cloned());
+        let done = self.0.call(Call::control("introduce"), move |state, now| {
+            let introduce = |part: &mut Part, step: &mut Step<'_>| {
+                part.roster().introduce(&node, description.as_ref(), step.ms);
+            };
+            state.server.step(ROSTER_AT, now, introduce);
+        });
+        done.await.map_err(unavailable)
+    }
+
+    async fn roster(&self) -> Result<Vec<RosterRow>, TransportError> {
+        let rows = self.0.call(Call::control("roster"), move |state, now| {
+            state.server.step(ROSTER_AT, now, |part, step| part.roster().rows(step.ms))
+        });
+        rows.await.map_err(unavailable)
+    }
 }
+
+/// The partition with whose master the roster is.
+const ROSTER_AT: Partition = Partition(0);
 
 fn unavailable(fault: Fault) -> TransportError {
     let message = match fault {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cache_sim::model::Protocol;
 use clap::Parser;
@@ -17,6 +17,12 @@ struct Args {
     /// Threads; as many as there are processors if left out.
     #[arg(long)]
     threads: Option<usize>,
+    /// Only configurations whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Each configuration is left after so long, and says how many states held until then.
+    #[arg(long)]
+    minutes: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -24,16 +30,26 @@ fn main() -> ExitCode {
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
     let mut right = true;
     println!("{:<48} {:>12} {:>8}  says", "all guards in place", "states", "seconds");
-    for protocol in if args.large { Protocol::large() } else { Protocol::small() } {
-        let seen = explore(protocol, threads);
+    let limit = args.minutes.map(|minutes| Duration::from_secs(minutes * 60));
+    let chosen = |protocol: &Protocol| args.only.as_deref().is_none_or(|text| protocol.name.contains(text));
+    let all = if args.large { Protocol::large() } else { Protocol::small() };
+    for protocol in all.into_iter().filter(chosen) {
+        let seen = explore(protocol, threads, limit);
         // What works at least once is not a protocol that refuses everything.
         let holds = seen.found.keys().eq(["it works"].iter());
-        right &= holds;
-        seen.tell(&protocol, if holds { "holds" } else { "VIOLATED" });
+        right &= holds && seen.whole;
+        seen.tell(
+            &protocol,
+            match (holds, seen.whole) {
+                (true, true) => "holds",
+                (true, false) => "holds as far as it came: STOPPED",
+                (false, _) => "VIOLATED",
+            },
+        );
     }
     println!("\n{:<48} {:>12} {:>8}  says", "without a guard", "states", "seconds");
-    for protocol in Protocol::mutations() {
-        let seen = explore(protocol, threads);
+    for protocol in Protocol::mutations().into_iter().filter(chosen) {
+        let seen = explore(protocol, threads, limit);
         let broken: Vec<&str> = seen.found.keys().copied().filter(|name| *name != "it works").collect();
         right &= !broken.is_empty();
         let says =
@@ -47,6 +63,8 @@ fn main() -> ExitCode {
 struct Seen {
     states: usize,
     seconds: f64,
+    /// Nothing was left to explore, or all that was looked for was found.
+    whole: bool,
     /// The steps to each discovery.
     found: BTreeMap<&'static str, String>,
 }
@@ -61,15 +79,20 @@ impl Seen {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the stopwatch of the program")]
-fn explore(protocol: Protocol, threads: usize) -> Seen {
+fn explore(protocol: Protocol, threads: usize, limit: Option<Duration>) -> Seen {
     let began = Instant::now();
     let mut checker = protocol.checker().threads(threads);
     if protocol.without.is_some() {
         checker = checker.finish_when(HasDiscoveries::AnyFailures);
     }
+    if let Some(limit) = limit {
+        checker = checker.timeout(limit);
+    }
     let checker = checker.spawn_bfs().join();
+    let took = began.elapsed();
     let told = |steps: Vec<_>| steps.iter().map(|step| format!("{step:?}")).collect::<Vec<_>>().join("; ");
     let found =
         checker.discoveries().into_iter().map(|(name, path)| (name, told(path.into_actions()))).collect();
-    Seen { states: checker.unique_state_count(), seconds: began.elapsed().as_secs_f64(), found }
+    let whole = limit.is_none_or(|limit| took < limit);
+    Seen { states: checker.unique_state_count(), seconds: took.as_secs_f64(), whole, found }
 }

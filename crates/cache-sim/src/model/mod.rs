@@ -137,7 +137,7 @@ impl Protocol {
         ]
     }
 
-    /// The same with more of everything: some ten minutes, and some gigabytes.
+    /// The same with more of everything: half an hour on one thread, and some gigabytes.
     pub fn large() -> Vec<Self> {
         let failover = Limits { failovers: 1, ..NOTHING };
         vec![

@@ -10,7 +10,7 @@ mod writes;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cache_bus::{GroupStamp, Missed, SyncAnswer};
+use cache_bus::{GroupStamp, Missed, Roster, SyncAnswer};
 use cache_events::{Key, Namespace, NodeId, Position, Version, hash64};
 use cache_l2::{Append, Lease, LeaseAnswer, LeaseAsk, LeaseToken, NodeRoll, NodeRow, ReadItem, position_of};
 
@@ -28,6 +28,8 @@ pub(crate) struct Part {
     stamps: Map<(Namespace, String), Until<Stamp>>,
     /// Version floors of single keys.
     floors: Map<Key, Until<Stamp>>,
+    /// Who the nodes say they are; in the first partition.
+    roster: Roster,
 }
 
 #[derive(Debug, Clone)]
@@ -111,6 +113,11 @@ impl Part {
         let epoch = self.meta.as_ref()?.epoch;
         let log = self.log.as_ref().filter(|log| log.epoch == epoch)?;
         Some(Position::new(epoch, log.last))
+    }
+
+    /// Beside meta and log: touches no position and no epoch.
+    pub(crate) fn roster(&mut self) -> &mut Roster {
+        &mut self.roster
     }
 
     /// The first step of every connection.

@@ -22,9 +22,8 @@ use crate::trace::Detail;
 use crate::weather::Weather;
 use crate::world::{Node, World};
 
-/// What no schedule needs: none comes near the limit of positions, and nodes know nothing of each other there.
-const UNNEEDED: [&str; 2] =
-    ["positions_at_the_limit_are_refused", "who_says_who_it_is_stands_in_the_roster_until_it_leaves"];
+/// What no schedule needs: none comes near the limit of positions.
+const UNNEEDED: [&str; 1] = ["positions_at_the_limit_are_refused"];
 
 /// A node's ports in fine weather.
 pub(crate) struct Fine {

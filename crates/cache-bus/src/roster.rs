@@ -1,17 +1,30 @@
-//! Who the nodes say they are.
+//! Who the nodes say they are, for transports that keep it themselves.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use cache_bus::{Description, ROSTER_ROWS_MAX, ROSTER_TTL, RosterRow};
 use cache_events::NodeId;
 
-/// Each node with what it said and when.
-#[derive(Default)]
-pub(crate) struct Roster(HashMap<NodeId, (Bytes, u64)>);
+use crate::transport::{Description, ROSTER_ROWS_MAX, ROSTER_TTL, RosterRow};
+
+/// Each node with what it said and when, by the milliseconds of the server.
+///
+/// ```
+/// use cache_bus::{Description, ROSTER_TTL, Roster};
+/// use cache_events::NodeId;
+///
+/// let (node, mut roster) = (NodeId::new("a")?, Roster::default());
+/// roster.introduce(&node, Description::new("rack 7").as_ref(), 1_000);
+/// assert_eq!(roster.rows(1_200)[0].age_ms, 200);
+/// assert!(roster.rows(1_001 + ROSTER_TTL.as_millis() as u64).is_empty());
+/// # Ok::<(), cache_events::NameError>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Roster(BTreeMap<NodeId, (Bytes, u64)>);
 
 impl Roster {
-    pub(crate) fn introduce(&mut self, node: &NodeId, description: Option<&Description>, now: u64) {
+    /// What [`Transport::introduce`](crate::Transport::introduce) does, at an instant.
+    pub fn introduce(&mut self, node: &NodeId, description: Option<&Description>, now: u64) {
         let Some(description) = description else {
             self.0.remove(node);
             return;
@@ -24,7 +37,8 @@ impl Roster {
         }
     }
 
-    pub(crate) fn rows(&self, now: u64) -> Vec<RosterRow> {
+    /// What [`Transport::roster`](crate::Transport::roster) answers at an instant; by name.
+    pub fn rows(&self, now: u64) -> Vec<RosterRow> {
         let kept = self.0.iter().filter(|(_, (_, said))| is_kept(*said, now));
         kept.map(|(node, (description, said))| RosterRow {
             node: node.clone(),
@@ -34,7 +48,8 @@ impl Roster {
         .collect()
     }
 
-    pub(crate) fn clear(&mut self) {
+    /// Forgets all nodes.
+    pub fn clear(&mut self) {
         self.0.clear();
     }
 }

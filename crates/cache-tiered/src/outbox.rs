@@ -12,7 +12,9 @@ use crate::parts::Part;
 /// Wait between two tries.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// The queue. When it is full, the partitions of what it held are flushed on return instead: nothing is forgotten.
+/// The queue. When it is full, the partitions of what it held are flushed on return instead: nothing is forgotten. What names
+/// a version has as much room of its own and stays beside the flush, which says of no key which version its source has: an
+/// older put that is under way elsewhere would be stored behind it. Beyond that room the flush is all.
 pub(crate) struct Outbox {
     parts: Mutex<Queue>,
     max: usize,
@@ -20,7 +22,10 @@ pub(crate) struct Outbox {
 
 #[derive(Default)]
 struct Queue {
+    /// Steps whose effect a flush of their partition has as well.
     waiting: VecDeque<Part>,
+    /// Steps that leave a version behind.
+    versioned: VecDeque<Part>,
     /// A flush of these partitions, as the event that overflowed.
     flushes: Vec<Part>,
     /// One was taken out to be tried.
@@ -35,10 +40,14 @@ impl Outbox {
     /// Keeps a step for later.
     pub(crate) fn push(&self, part: Part) {
         let mut queue = self.parts.lock();
+        if names_version(&part) && queue.versioned.len() < self.max {
+            queue.versioned.push_back(part);
+            return;
+        }
         if queue.flushes.iter().any(|flush| flush.partition == part.partition) {
             return;
         }
-        if queue.waiting.len() < self.max && !part.is_flush() {
+        if queue.waiting.len() < self.max && !part.is_flush() && !names_version(&part) {
             queue.waiting.push_back(part);
             return;
         }
@@ -56,12 +65,13 @@ impl Outbox {
     /// How many steps are not acknowledged yet: those that wait and the one that is being tried.
     pub(crate) fn len(&self) -> usize {
         let queue = self.parts.lock();
-        queue.waiting.len() + queue.flushes.len() + usize::from(queue.trying)
+        queue.waiting.len() + queue.versioned.len() + queue.flushes.len() + usize::from(queue.trying)
     }
 
     fn next(&self) -> Option<Part> {
         let mut queue = self.parts.lock();
-        let next = queue.flushes.pop().or_else(|| queue.waiting.pop_front());
+        let next = queue.flushes.pop().or_else(|| queue.versioned.pop_front());
+        let next = next.or_else(|| queue.waiting.pop_front());
         queue.trying = next.is_some();
         next
     }
@@ -71,10 +81,16 @@ impl Outbox {
         queue.trying = false;
         if part.is_flush() {
             queue.flushes.push(part);
+        } else if names_version(&part) {
+            queue.versioned.push_front(part);
         } else {
             queue.waiting.push_front(part);
         }
     }
+}
+
+fn names_version(part: &Part) -> bool {
+    part.has_floor() && !mutated!("overflow_forgets_versions")
 }
 
 /// Works the outbox off until the cache stops.

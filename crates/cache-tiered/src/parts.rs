@@ -56,6 +56,11 @@ impl Part {
         }
     }
 
+    /// Whether the step names a version of which, and of older ones, no put is stored.
+    pub(crate) fn has_floor(&self) -> bool {
+        matches!(&self.step, Step::Drop(what) if what.floor > Version::NONE)
+    }
+
     /// Takes the step once.
     pub(crate) async fn attempt(&self, store: &dyn Store, at: Position) -> Result<Position, StoreError> {
         let append =

@@ -182,7 +182,8 @@ pub struct NodeSettings {
     pub lease_ttl: Duration,
     /// How long to wait for another node's load before loading without a fill.
     pub lease_wait: Duration,
-    /// Invalidations kept for later while the store is away; beyond that the partition is flushed on return.
+    /// Invalidations kept for later while the store is away; beyond that the partition is flushed on return. As many again
+    /// are kept of those that name the version of a put; beyond that the flush leaves room for older puts.
     pub outbox_max: usize,
     /// Events waiting for handlers; beyond that handlers get one `Missed` instead.
     pub handler_queue_max: usize,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache_embedded::EmbeddedServer;
-use cache_events::{NodeId, Version};
+use cache_events::{Key, NodeId, Version};
 use cache_testkit::{FaultyStore, FaultyTransport, ManualClock};
 use cache_tiered::{
     Degraded, Loaded, NamespaceSettings, NodeSettings, PutOutcome, ReadError, Tier, TieredCache, TypedCache,
@@ -62,6 +62,73 @@ impl Cut {
     fn space(&self, name: &str) -> TypedCache<String> {
         self.cache.namespace(name).expect("declared")
     }
+
+    /// Nobody acknowledges it: the outbox has it.
+    async fn fails_to_invalidate(&self, clock: &ManualClock, key: &str) {
+        let cache = self.space("stale");
+        let key = cache.key(key).expect("valid");
+        let told = given_up(clock, async move { cache.invalidate(&key, "changed").await }).await;
+        assert!(matches!(told, Err(WriteError::Unacked { .. })), "{told:?}");
+    }
+
+    /// Nobody acknowledges it: the outbox has it.
+    async fn fails_to_put(&self, clock: &ManualClock, key: &Key, version: Version) {
+        let (cache, key) = (self.space("stale"), key.clone());
+        let put =
+            async move { cache.put_versioned(&key, version, "newer".into(), &WriteOptions::default()).await };
+        let told = given_up(clock, put).await;
+        assert!(matches!(told, Err(WriteError::Unacked { .. })), "{told:?}");
+    }
+}
+
+/// What a write says whose deadline passes, which runs by the logical clock.
+async fn given_up<T: Send + 'static>(
+    clock: &ManualClock,
+    write: impl Future<Output = T> + Send + 'static,
+) -> T {
+    let write = support::spawned(write);
+    while !write.is_finished() {
+        clock.advance(Duration::from_millis(10));
+        tokio::task::yield_now().await;
+    }
+    write.await.expect("no panic")
+}
+
+/// Another node, which is not cut off, and a key of which it has put the first version.
+struct Versions {
+    space: TypedCache<String>,
+    key: Key,
+    _node: Checked,
+}
+
+impl Versions {
+    async fn begun(server: &EmbeddedServer, clock: &Arc<ManualClock>) -> Self {
+        let node = support::builder(server, clock, "other")
+            .namespace::<String>(NamespaceSettings::new(ns("stale")))
+            .start();
+        let node = checked(node.expect("valid"));
+        joined(&node).await;
+        let space: TypedCache<String> = node.namespace("stale").expect("declared");
+        let key = space.key("k").expect("valid");
+        let versions = Self { space, key, _node: node };
+        let first = versions.put(Version(1)).await;
+        assert!(matches!(first, PutOutcome::Stored(_)), "{first:?}");
+        versions
+    }
+
+    async fn put(&self, version: Version) -> PutOutcome {
+        let plain = WriteOptions::default();
+        let put = self.space.put_versioned(&self.key, version, "a value".into(), &plain);
+        put.await.expect("acknowledged")
+    }
+
+    /// A put of the version before was under way all the time; the source has `newer`.
+    async fn have_no_room_below(&self, newer: Version) {
+        let older = self.put(Version(newer.0 - 1)).await;
+        assert!(matches!(older, PutOutcome::Outdated), "{older:?}");
+        let again = self.put(newer).await;
+        assert!(matches!(again, PutOutcome::Stored(_)), "{again:?}");
+    }
 }
 
 #[tokio::test]
@@ -116,15 +183,7 @@ async fn an_unacknowledged_invalidation_is_told_and_arrives_later() {
     let key = theirs.key("k").expect("valid");
     let _ = theirs.put(&key, "old".into()).await.expect("acknowledged");
     node.cut();
-    let (cache, wanted) = (node.space("stale"), key.clone());
-    let invalidation = support::spawned(async move { cache.invalidate(&wanted, "changed").await });
-    // The deadline runs by the logical clock.
-    while !invalidation.is_finished() {
-        clock.advance(Duration::from_millis(10));
-        tokio::task::yield_now().await;
-    }
-    let told = invalidation.await.expect("no panic");
-    assert!(matches!(told, Err(WriteError::Unacked { .. })), "{told:?}");
+    node.fails_to_invalidate(&clock, "k").await;
     assert_eq!(node.cache.health().outbox, 1);
     node.heal();
     eventually("the outbox empties", || node.cache.health().outbox == 0).await;
@@ -135,32 +194,34 @@ async fn an_unacknowledged_invalidation_is_told_and_arrives_later() {
 async fn an_unacknowledged_put_leaves_no_room_for_an_older_one() {
     let (server, clock) = server();
     let node = Cut::node(&server, &clock, 10).await;
-    let other =
-        support::builder(&server, &clock, "other").namespace::<String>(NamespaceSettings::new(ns("stale")));
-    let other = checked(other.start().expect("valid"));
-    joined(&other).await;
-    let theirs: TypedCache<String> = other.namespace("stale").expect("declared");
-    let key = theirs.key("k").expect("valid");
-    let plain = WriteOptions::default();
-    let first = theirs.put_versioned(&key, Version(1), "first".into(), &plain).await;
-    assert!(matches!(first, Ok(PutOutcome::Stored(_))));
+    let theirs = Versions::begun(&server, &clock).await;
     node.cut();
-    let (cache, wanted) = (node.space("stale"), key.clone());
-    let put = support::spawned(async move {
-        cache.put_versioned(&wanted, Version(3), "third".into(), &WriteOptions::default()).await
-    });
-    while !put.is_finished() {
-        clock.advance(Duration::from_millis(10));
-        tokio::task::yield_now().await;
-    }
-    assert!(put.await.expect("no panic").is_err());
+    node.fails_to_put(&clock, &theirs.key, Version(3)).await;
     node.heal();
     eventually("the outbox empties", || node.cache.health().outbox == 0).await;
-    // It was under way all the time. The source has the third.
-    let second = theirs.put_versioned(&key, Version(2), "second".into(), &plain).await;
-    assert!(matches!(second, Ok(PutOutcome::Outdated)), "{second:?}");
-    let again = theirs.put_versioned(&key, Version(3), "third".into(), &plain).await;
-    assert!(matches!(again, Ok(PutOutcome::Stored(_))), "{again:?}");
+    theirs.have_no_room_below(Version(3)).await;
+}
+
+#[tokio::test]
+async fn nor_does_one_whose_outbox_overflows_before_it_or_behind_it() {
+    for put_at in [0, 4] {
+        let (server, clock) = server();
+        let node = Cut::node(&server, &clock, 2).await;
+        let theirs = Versions::begun(&server, &clock).await;
+        let epoch = node.cache.position(cache_events::Partition(0)).epoch;
+        node.cut();
+        for n in 0..5 {
+            if n == put_at {
+                node.fails_to_put(&clock, &theirs.key, Version(3)).await;
+            } else {
+                node.fails_to_invalidate(&clock, &format!("k{n}")).await;
+            }
+        }
+        node.heal();
+        eventually("the outbox empties", || node.cache.health().outbox == 0).await;
+        assert!(node.cache.position(cache_events::Partition(0)).epoch > epoch, "flushed");
+        theirs.have_no_room_below(Version(3)).await;
+    }
 }
 
 #[tokio::test]
@@ -170,14 +231,7 @@ async fn an_outbox_that_overflows_flushes_on_return() {
     let epoch = node.cache.position(cache_events::Partition(0)).epoch;
     node.cut();
     for n in 0..4 {
-        let cache = node.space("stale");
-        let key = cache.key(format!("k{n}")).expect("valid");
-        let invalidation = support::spawned(async move { cache.invalidate(&key, "changed").await });
-        while !invalidation.is_finished() {
-            clock.advance(Duration::from_millis(10));
-            tokio::task::yield_now().await;
-        }
-        assert!(invalidation.await.expect("no panic").is_err());
+        node.fails_to_invalidate(&clock, &format!("k{n}")).await;
     }
     assert_eq!(node.cache.health().outbox, 1, "one flush in place of the many");
     node.heal();

@@ -284,7 +284,7 @@ fn cargo(command: &[&str], package: &str, which: &[&str], flags: &str) -> Result
 }
 
 /// Guards and their crates.
-fn guards(only: Option<&str>, package: Option<&str>) -> Result<BTreeMap<String, String>> {
+pub(crate) fn guards(only: Option<&str>, package: Option<&str>) -> Result<BTreeMap<String, String>> {
     let mut guards = BTreeMap::new();
     for folder in folders(&steps::root()?.join("crates"))? {
         let names = guards_in(&folder.join("src"))?;

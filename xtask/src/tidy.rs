@@ -4,6 +4,7 @@
 //! samples; this file reads the workspace and puts them together.
 
 mod documents;
+mod guards;
 mod layers;
 mod lexer;
 mod sources;
@@ -15,6 +16,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
+use crate::mutations;
 use crate::steps::root;
 use documents::Document;
 use layers::Package;
@@ -58,6 +60,7 @@ pub(crate) fn run() -> Result<()> {
     findings.extend(switches::check(&switches::read(root)?, &switches::flags()));
     let names: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
     findings.extend(documents::check(&documents, &names, &|path| root.join(path).exists()));
+    findings.extend(guards::check(&mutations::guards(None, None)?, &documents));
     findings.sort();
     findings.dedup();
     for source in sources.iter().filter(|source| source.is_long()) {

@@ -64,7 +64,6 @@ impl<'a> Check<'a> {
         self.get(path, false, truth)
     }
 
-    #[allow(dead_code, reason = "the allow-list of addresses is its first user")]
     /// The items of a list that are right; nothing if it is not set. One that is wrong is told with its number.
     pub(crate) fn list<T>(
         &mut self,
@@ -123,7 +122,6 @@ impl<'a> Check<'a> {
         TableCheck { path, table, raw: self.raw, errors: &mut self.errors }
     }
 
-    #[allow(dead_code, reason = "as for `list`")]
     fn place(&self, path: &str, index: usize, origin: &Origin) -> Origin {
         match origin {
             Origin::File(..) => self.raw.origin_in_file(&format!("{path}[{index}]")),

@@ -23,7 +23,6 @@ pub(crate) struct Setting {
 pub(crate) enum Kind {
     /// One value.
     One,
-    #[allow(dead_code, reason = "the allow-list of addresses is its first user")]
     /// A list of values; in the environment with commas between them.
     List,
     /// A list of tables with these fields; only a file has it.
@@ -45,7 +44,6 @@ impl Setting {
         Self { live: true, ..self }
     }
 
-    #[allow(dead_code, reason = "as for `Kind::List`")]
     /// It is a list of values.
     const fn list(self) -> Self {
         Self { kind: Kind::List, ..self }

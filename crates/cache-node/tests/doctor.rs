@@ -7,16 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache_api::operate::{Finding, Verdict};
-use cache_marketplace::MemoryLedger;
 use cache_node::assembly::Shared;
 use cache_node::config::{Backing, NodeConfig};
-use cache_node::node::Node;
 use cache_testkit::{
     Fault, FaultProxy, FaultyTransport, JumpingClock, RedisReplicated, RedisServer, RedisServerOptions,
 };
 use serde_json::json;
 use support::{Answer, Client, InProcess, LONG, Serving, config, stopwatch};
-use tokio_util::sync::CancellationToken;
 
 type Findings = BTreeMap<String, Finding>;
 
@@ -213,6 +210,11 @@ fn a_node_of_another_layout_is_found() {
     let wrong = Serving::start_with(&arguments, &[("REDIS_URL", &url)]);
     let found = until(&wrong, "layout", Verdict::Problem);
     assert!(found["layout"].found.contains("fenced"), "{found:?}");
+    // It must not be asked, and nobody has to restart it for that.
+    let ready = wrong.client.get("/health/ready");
+    assert_eq!((ready.status, &ready.body["status"]), (503, &json!("unhealthy")), "{ready:?}");
+    assert!(ready.body["error"].as_str().is_some_and(|why| why.contains("fenced off")), "{ready:?}");
+    assert_eq!(wrong.client.get("/health/live").status, 200);
     assert_eq!(verdict(&findings(&right), "layout"), Verdict::Ok);
 }
 
@@ -290,21 +292,14 @@ fn a_subscription_over_which_nothing_comes_is_found() {
     let mut shared = Shared::of(&config.backing).expect("parts");
     let transport = Arc::new(FaultyTransport::new(shared.transport.clone(), 1));
     shared.transport = transport.clone();
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let node = runtime.block_on(Node::start_over(config, Arc::new(MemoryLedger::new()), shared));
-    let node = node.expect("it starts");
-    let client = Client::new(&format!("http://{}", node.address().expect("an address")));
-    let shutdown = CancellationToken::new();
-    let served = runtime.spawn(node.serve(shutdown.clone()));
-    let come = |wanted: Verdict| until_of(&client, "events arrive", wanted);
+    let node = InProcess::start_over(config, shared);
+    let come = |wanted: Verdict| until_of(&node.client, "events arrive", wanted);
     come(Verdict::Ok);
     transport.lose_hints(true);
     let found = come(Verdict::Problem);
     assert!(found["events arrive"].found.contains("does not come back"), "{found:?}");
     transport.lose_hints(false);
     come(Verdict::Ok);
-    shutdown.cancel();
-    runtime.block_on(served).expect("no panic").expect("no error");
 }
 
 #[test]

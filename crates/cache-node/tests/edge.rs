@@ -12,7 +12,7 @@ use cache_events::{NodeId, Partition, Position};
 use cache_node::assembly::Shared;
 use cache_testkit::RedisServer;
 use serde_json::{Value, json};
-use support::{Answer, InProcess, LONG, Serving, config};
+use support::{Answer, InProcess, LONG, Serving, command, config};
 
 fn node(text: &str) -> InProcess {
     InProcess::start(config(text))
@@ -47,6 +47,8 @@ fn a_network_that_is_not_named_is_refused() {
         assert_eq!(refused.status, 403, "{path}");
         assert!(refused.error().contains("127.0.0.1"), "{refused:?}");
     }
+    let spoofed = outside.client.ask("GET", "/cache/stats", &[("x-forwarded-for", "10.1.2.3")], None);
+    assert_eq!(spoofed.status, 403, "nobody has said that this is a proxy");
     let behind = node("[http]\nallow = [\"10.0.0.0/8\", \"127.0.0.0/8\"]\ntrusted_proxies = [\"127.0.0.1\"]");
     let from =
         |address| behind.client.ask("GET", "/cache/stats", &[("x-forwarded-for", address)], None).status;
@@ -151,7 +153,7 @@ fn metrics_need_a_token_unless_they_are_public_and_then_nothing_else_is_open() {
     let closed = node(tokens());
     assert_eq!(closed.client.get("/metrics").status, 401, "off by default");
     let open = node(&format!("{}[http]\nmetrics_public = true\nrequests_per_second = 1", tokens()));
-    let of = |client: &support::Client| client.ask_text("GET", "/metrics", None).status;
+    let of = |client: &support::Client| client.ask_text("GET", "/metrics", &[], None).status;
     assert_eq!(of(&open.client), 200);
     assert!((0..100).any(|_| of(&open.client) == 429), "it has the rates that all others have");
     open.client.until("/cache/stats", "a refusal for want of a token", |answer| answer.status == 401);
@@ -283,6 +285,49 @@ fn an_invalidation_that_was_not_acknowledged_is_in_the_audit_with_what_and_why()
 }
 
 #[test]
+fn a_line_of_the_audit_that_cannot_be_written_is_counted_and_told_and_a_file_that_cannot_be_opened_stops_the_start()
+ {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("node.toml").display().to_string();
+    let arguments = ["--listen", "127.0.0.1:0", "--config", &file];
+    let write = |log: &str| std::fs::write(&file, format!("[audit]\nlog = {log:?}\n")).expect("written");
+    // Opens, and has no room for a line.
+    write("/dev/full");
+    let node = Serving::start_with(&arguments, &[]);
+    let lost = |answer: &Answer| answer.body["log_lines_lost"].as_u64();
+    assert_eq!(lost(&node.client.get("/health")), Some(0));
+    assert_eq!(node.client.post("/cache/clear", &json!({})).status, 200);
+    node.client.until("/health", "a lost line", |answer| lost(answer) == Some(1));
+    node.until_log("lines of a log could not be written and are lost");
+
+    write("/nonexistent/audit.log");
+    let ended = command(&arguments, &[]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(2), "{said}");
+    assert!(said.contains("audit.log cannot be written: name a file"), "{said}");
+    // In a node that runs, the log stays what it was.
+    node.hang_up();
+    node.until_log("the logs of requests stay as they were");
+    assert_eq!(node.client.post("/cache/clear", &json!({})).status, 200);
+    node.client.until("/health", "another lost line", |answer| lost(answer) == Some(2));
+}
+
+#[test]
+fn writes_are_in_the_audit_where_they_are_wanted_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("audit.log");
+    let node = node(&format!("[audit]\nlog = {path:?}\nwrites = true"));
+    assert_eq!(node.client.put("/cache/session/s", &json!(1)).status, 200);
+    assert_eq!(node.client.get("/cache/session/s").status, 200);
+    assert_eq!(node.client.put("/market/gpus/g", &json!({})).status, 422);
+    drop(node);
+    let told: Vec<Value> =
+        lines(&path).iter().map(|line| json!([line["method"], line["route"], line["status"]])).collect();
+    let (put, gpu) = ("/cache/{cache_type}/{*resource}", "/market/gpus/{*gpu_id}");
+    assert_eq!(told, [json!(["PUT", put, 200]), json!(["PUT", gpu, 422])]);
+}
+
+#[test]
 fn the_access_log_tells_every_request_where_it_is_switched_on() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("access.log");
@@ -326,14 +371,14 @@ fn a_node_that_stops_says_so_first_and_finishes_what_is_under_way() {
     let mut half = connection(&node, HALF);
     // Under way: the head has been read.
     node.client.until("/health/ready", "that it is ready", |answer| answer.status == 200);
-    node.stop();
+    node.node.stop();
     node.client.until("/health/ready", "that it stops", |answer| answer.status == 503);
     assert_eq!(node.client.get("/health/live").status, 200);
     assert_eq!(node.client.get("/cache/session/s").status, 404, "it goes on as before for the delay");
     half.write_all(b"234567890").expect("written");
     let answered = rest(half);
     assert!(answered.starts_with("HTTP/1.1 200 "), "{answered}");
-    node.until_ended();
+    node.node.until_ended();
 }
 
 #[test]
@@ -341,7 +386,7 @@ fn what_does_not_end_in_time_is_cut_off() {
     let mut node = node("[http]\ndrain_limit = \"50ms\"");
     let half = connection(&node, HALF);
     node.client.until("/health/ready", "that it is ready", |answer| answer.status == 200);
-    node.stop();
-    node.until_ended();
+    node.node.stop();
+    node.node.until_ended();
     assert_eq!(rest(half), "");
 }

@@ -6,12 +6,10 @@ use cache_events::{Position, Version};
 use cache_node::config::{NodeConfig, Sources, load};
 use cache_tiered::WriteOptions;
 use serde_json::{Value, json};
-use support::InProcess;
+use support::{InProcess, configured};
 
 fn config(env: &[(&str, &str)]) -> NodeConfig {
-    let env = env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-    let flags = vec![("listen", "--listen", "127.0.0.1:0".to_owned())];
-    load(&Sources { file: None, env, flags }).expect("right")
+    configured(env, None)
 }
 
 fn node() -> InProcess {
@@ -51,7 +49,7 @@ fn an_answer_tells_the_version_and_the_position_of_the_value() {
     for version in [7, 9] {
         let options = WriteOptions::default();
         let write = session.put_versioned(&key, Version(version), json!(1), &options);
-        let _ = node.runtime.block_on(write).expect("acknowledged");
+        let _ = node.node.runtime.block_on(write).expect("acknowledged");
         for wish in ["bounded", "latest"] {
             let read = node.client.ask("GET", "/cache/session/s", &[("cache-freshness", wish)], None);
             assert_eq!(read.header("x-cache-version"), Some(version.to_string().as_str()), "{wish}");
@@ -207,6 +205,7 @@ fn bad_requests_are_refused_with_the_reason() {
         ("PUT", "/cache/session/s", &[("cache-ttl", "30")], b"1", 400, "cache-ttl"),
         ("PUT", "/cache/session/s", &[("cache-ttl", "0s")], b"1", 400, "cache-ttl"),
         ("GET", "/cache/session/s", &[("cache-ttl", "soon")], b"", 400, "cache-ttl"),
+        ("GET", "/cache/session/s", &[("cache-ttl", "1s"), ("cache-ttl", "2s")], b"", 400, "cache-ttl"),
         ("PUT", "/cache/session/s?a=1&a=2", none, b"1", 400, "a"),
         ("GET", "/cache/session/s?a", none, b"", 400, "a"),
         ("GET", "/cache/session/%FF", none, b"", 400, "path"),

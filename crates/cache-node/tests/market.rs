@@ -6,22 +6,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cache_marketplace::{Ledger, MemoryLedger};
-use cache_node::config::{Sources, load};
-use cache_node::node::Node;
-use cache_testkit::RedisServer;
+use cache_testkit::{PostgresServer, RedisServer};
 use serde_json::{Value, json};
-use support::{Answer, Client, Serving, command};
-use tokio::runtime::Runtime;
-use tokio_util::sync::CancellationToken;
+use support::{Answer, Client, InProcess, Serving, command, configured};
 
 const HOUR: u64 = 3_600_000;
 
+/// A node with a market, and when it began.
 struct Running {
-    runtime: Runtime,
-    shutdown: CancellationToken,
-    served: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
     client: Client,
     now: u64,
+    _node: InProcess,
 }
 
 impl Running {
@@ -30,35 +25,12 @@ impl Running {
     }
 
     fn start_with(env: &[(&str, &str)], ledger: Arc<dyn Ledger>, file: Option<PathBuf>) -> Self {
-        let env = env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        let flags = vec![
-            ("listen", "--listen", "127.0.0.1:0".to_owned()),
-            ("database.allow_private_ledger", "--allow-private-ledger", "true".to_owned()),
-        ];
-        let config = load(&Sources { file, env, flags }).expect("right");
-        let runtime = Runtime::new().expect("a runtime");
-        let shutdown = CancellationToken::new();
-        let node = runtime.block_on(Node::start_on(config, ledger)).expect("it starts");
-        let client = Client::new(&format!("http://{}", node.address().expect("an address")));
-        let now = node.cache().clock().wall();
-        let served = Some(runtime.spawn(node.serve(shutdown.clone())));
-        client.until_status("healthy");
-        Self { runtime, shutdown, served, client, now }
+        let node = InProcess::start_on(configured(env, file), ledger);
+        Self { client: node.client.clone(), now: node.cache.clock().wall(), _node: node }
     }
 
     fn alone() -> Self {
         Self::start(&[], Arc::new(MemoryLedger::new()))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.shutdown.cancel();
-        let served = self.served.take().expect("once");
-        let ended = self.runtime.block_on(served);
-        if !std::thread::panicking() {
-            ended.expect("no panic").expect("no error");
-        }
     }
 }
 
@@ -414,13 +386,22 @@ fn a_booking_that_cannot_be_announced_is_accepted_and_announced_later() {
 }
 
 #[test]
-fn processes_on_one_redis_and_one_database_share_a_market_that_outlives_them() {
-    let redis = RedisServer::start();
+fn processes_on_one_redis_and_one_sqlite_share_a_market_that_outlives_them() {
     let folder = tempfile::tempdir().expect("a folder");
-    let database = format!("sqlite:{}", folder.path().join("market.db").display());
+    share_a_market_that_outlives_them(&format!("sqlite:{}", folder.path().join("market.db").display()));
+}
+
+#[test]
+fn processes_on_one_redis_and_one_postgresql_share_a_market_that_outlives_them() {
+    let server = PostgresServer::start();
+    share_a_market_that_outlives_them(&server.url());
+}
+
+fn share_a_market_that_outlives_them(database: &str) {
+    let redis = RedisServer::start();
     let url = redis.url();
     let start = |id: &str| {
-        let env = [("REDIS_URL", url.as_str()), ("DATABASE_URL", &database), ("EDGE_NODE_ID", id)];
+        let env = [("REDIS_URL", url.as_str()), ("DATABASE_URL", database), ("EDGE_NODE_ID", id)];
         let serving = Serving::start(&env);
         serving.client.until_status("healthy");
         serving

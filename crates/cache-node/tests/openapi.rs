@@ -7,16 +7,14 @@ mod judge;
 
 use std::collections::BTreeSet;
 
-use cache_node::config::{Sources, load};
 use serde_json::{Value, json};
-use support::{Client, InProcess};
+use support::{Client, InProcess, configured};
 
 const METHODS: [&str; 4] = ["get", "put", "post", "delete"];
 
 fn node(token: Option<&str>) -> InProcess {
-    let env = token.map(|token| ("CACHE_AUTH_TOKEN".to_owned(), token.to_owned())).into_iter().collect();
-    let flags = vec![("listen", "--listen", "127.0.0.1:0".to_owned())];
-    InProcess::start(load(&Sources { file: None, env, flags }).expect("right"))
+    let env: Vec<_> = token.map(|token| ("CACHE_AUTH_TOKEN", token)).into_iter().collect();
+    InProcess::start(configured(&env, None))
 }
 
 struct Described {
@@ -50,7 +48,7 @@ impl Described {
 
     fn ask(&self, client: &Client) -> support::Answer {
         let body: Option<&[u8]> = if self.operation["requestBody"].is_object() { Some(b"{}") } else { None };
-        client.ask_text(&self.method.to_uppercase(), &self.address(), body)
+        client.ask_text(&self.method.to_uppercase(), &self.address(), &[], body)
     }
 }
 

@@ -1,39 +1,29 @@
 //! Nodes to be asked, and the real program that asks them.
 #![allow(dead_code, reason = "each test crate uses its part")]
 
+#[path = "../../../cache-node/tests/support/started.rs"]
+mod started;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use cache_node::config::{Sources, load};
 use cache_node::node::Node;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
-use tokio::runtime::Runtime;
-use tokio_util::sync::CancellationToken;
 
-/// Long enough for anything on a busy machine; a test that waits so long fails.
-pub(crate) const LONG: Duration = Duration::from_secs(20);
-
-/// Reads the time, for limits.
-#[expect(clippy::disallowed_methods, reason = "the test itself measures")]
-pub(crate) fn stopwatch() -> Instant {
-    Instant::now()
-}
+pub(crate) use started::{LONG, stopwatch};
+use started::{Started, configured};
 
 /// A node in this process.
 pub(crate) struct Running {
-    runtime: Runtime,
-    shutdown: CancellationToken,
-    served: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
     pub(crate) url: String,
+    _node: Started,
 }
 
 impl Running {
-    /// A node that is healthy; where nothing is said, one that stands alone.
     pub(crate) fn start(env: &[(&str, &str)]) -> Self {
         Self::start_with(env, None)
     }
@@ -46,18 +36,8 @@ impl Running {
 
     /// One that may not answer who has nothing to show.
     pub(crate) fn start_unasked(env: &[(&str, &str)], file: Option<PathBuf>) -> Self {
-        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let flags = vec![
-            ("listen", "--listen", "127.0.0.1:0".to_owned()),
-            ("database.allow_private_ledger", "--allow-private-ledger", "true".to_owned()),
-        ];
-        let config = load(&Sources { file, env, flags }).expect("right");
-        let runtime = Runtime::new().expect("a runtime");
-        let shutdown = CancellationToken::new();
-        let node = runtime.block_on(Node::start(config)).expect("it starts");
-        let url = format!("http://{}", node.address().expect("an address"));
-        let served = Some(runtime.spawn(node.serve(shutdown.clone())));
-        Self { runtime, shutdown, served, url }
+        let (node, ()) = Started::keeping(Node::start(configured(env, file)), |_| ());
+        Self { url: node.url.clone(), _node: node }
     }
 
     /// Asks this node.
@@ -74,17 +54,6 @@ impl Running {
                 return ran;
             }
             assert!(began.elapsed() < LONG, "{arguments:?} never showed {what}; last was {ran:?}");
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.shutdown.cancel();
-        let served = self.served.take().expect("once");
-        let ended = self.runtime.block_on(served);
-        if !std::thread::panicking() {
-            ended.expect("no panic").expect("no error");
         }
     }
 }

@@ -1,31 +1,24 @@
 //! A client, and nodes to be asked: in this process or in one of their own.
 #![allow(dead_code, reason = "each test crate uses its part")]
 
+mod started;
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use cache_marketplace::MemoryLedger;
+use cache_marketplace::{Ledger, MemoryLedger};
 use cache_node::assembly::Shared;
-use cache_node::config::{NodeConfig, Sources, load};
+use cache_node::config::NodeConfig;
 use cache_node::node::Node;
 use cache_tiered::TieredCache;
 use serde_json::Value;
-use tokio::runtime::Runtime;
-use tokio_util::sync::CancellationToken;
 use ureq::Agent;
 
-/// Long enough for anything on a busy machine; a test that waits so long fails.
-pub(crate) const LONG: Duration = Duration::from_secs(15);
-
-/// Reads the time, for limits and for measuring.
-#[expect(clippy::disallowed_methods, reason = "the test itself measures")]
-pub(crate) fn stopwatch() -> Instant {
-    Instant::now()
-}
+pub(crate) use started::{LONG, Started, configured, stopwatch};
 
 /// One answer.
 #[derive(Debug)]
@@ -134,11 +127,17 @@ impl Client {
     }
 
     /// Asks a route that may answer anything but JSON.
-    pub(crate) fn ask_text(&self, method: &str, path: &str, body: Option<&[u8]>) -> Answer {
+    pub(crate) fn ask_text(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Answer {
         // Over a connection of its own: one whose body nobody read is closed behind the answer.
         let alone = Self { token: self.token.clone(), ..self.fresh() };
         alone
-            .run(method, path, &[], body, |text| serde_json::from_str(text).unwrap_or(Value::Null))
+            .run(method, path, headers, body, |text| serde_json::from_str(text).unwrap_or(Value::Null))
             .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
@@ -265,29 +264,24 @@ impl Sse {
     }
 }
 
-/// A configuration as a file holds it, of a node that listens somewhere on loopback.
+/// The configuration that a file of this text says.
 pub(crate) fn config(text: &str) -> NodeConfig {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("node.toml");
     std::fs::write(&file, text).expect("written");
-    let flags = vec![("listen", "--listen", "127.0.0.1:0".to_owned())];
-    load(&Sources { file: Some(file), flags, ..Sources::default() }).expect("right")
+    configured(&[], Some(file))
 }
 
 /// A node in this process, over an embedded server. Ends with this value.
 pub(crate) struct InProcess {
-    pub(crate) runtime: Runtime,
+    pub(crate) node: Started,
     pub(crate) cache: TieredCache,
     pub(crate) client: Client,
-    shutdown: CancellationToken,
-    served: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
 }
 
 impl InProcess {
     pub(crate) fn start(config: NodeConfig) -> Self {
-        let node = Self::start_unasked(config);
-        node.client.until_status("healthy");
-        node
+        Self::run(Node::start(config)).well()
     }
 
     /// One that would not answer this client.
@@ -295,43 +289,25 @@ impl InProcess {
         Self::run(Node::start(config))
     }
 
+    /// One with this ledger.
+    pub(crate) fn start_on(config: NodeConfig, ledger: Arc<dyn Ledger>) -> Self {
+        Self::run(Node::start_on(config, ledger)).well()
+    }
+
     /// One over parts of the test's, with a ledger in memory.
     pub(crate) fn start_over(config: NodeConfig, shared: Shared) -> Self {
-        let node = Self::run(Node::start_over(config, Arc::new(MemoryLedger::new()), shared));
-        node.client.until_status("healthy");
-        node
+        Self::run(Node::start_over(config, Arc::new(MemoryLedger::new()), shared)).well()
     }
 
     fn run(starting: impl Future<Output = anyhow::Result<Node>>) -> Self {
-        let runtime = Runtime::new().expect("a runtime");
-        let shutdown = CancellationToken::new();
-        let node = runtime.block_on(starting).expect("it starts");
-        let base = format!("http://{}", node.address().expect("an address"));
-        let cache = node.cache().clone();
-        let served = Some(runtime.spawn(node.serve(shutdown.clone())));
-        let client = Client::new(&base);
-        Self { runtime, cache, shutdown, served, client }
+        let (node, cache) = Started::keeping(starting, |node| node.cache().clone());
+        let client = Client::new(&node.url);
+        Self { node, cache, client }
     }
 
-    /// Tells it to stop.
-    pub(crate) fn stop(&self) {
-        self.shutdown.cancel();
-    }
-
-    /// Waits for its end.
-    pub(crate) fn until_ended(&mut self) {
-        let Some(served) = self.served.take() else { return };
-        let ended = self.runtime.block_on(async { tokio::time::timeout(LONG, served).await });
-        if !std::thread::panicking() {
-            ended.expect("in time").expect("no panic").expect("no error");
-        }
-    }
-}
-
-impl Drop for InProcess {
-    fn drop(&mut self) {
-        self.stop();
-        self.until_ended();
+    fn well(self) -> Self {
+        self.client.until_status("healthy");
+        self
     }
 }
 

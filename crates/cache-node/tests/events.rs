@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use cache_bus::ROSTER_TTL;
@@ -149,6 +151,21 @@ fn streams_are_limited_and_end_with_the_node() {
     assert!(status.success(), "{log}");
     assert!(stream.next().is_none());
     assert!(began.elapsed() < LONG / 3, "it waited for the stream: {log}");
+}
+
+#[test]
+fn a_stream_on_which_nothing_happens_shows_that_it_lives() {
+    let node = node();
+    let mut stream = TcpStream::connect(node.client.address()).expect("connected");
+    stream.set_read_timeout(Some(LONG * 2)).expect("set");
+    stream.write_all(b"GET /events HTTP/1.1\r\nhost: x\r\n\r\n").expect("written");
+    // Each 15 seconds: proxies and clients give up on what is silent for longer.
+    let began = stopwatch();
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let following = lines.by_ref().find(|line| line == ": following");
+    assert!(following.is_some(), "what is said first");
+    assert!(lines.any(|line| line == ": heartbeat"), "it ended after {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
 
 #[test]

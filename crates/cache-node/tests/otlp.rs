@@ -14,6 +14,8 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::{HistogramDataPoint, Metric, metric, number_data_point};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use parking_lot::Mutex;
 use prost::Message;
 use rustls::pki_types::pem::PemObject;
@@ -195,6 +197,14 @@ fn text<'a>(attributes: &'a [KeyValue], name: &str) -> Option<&'a str> {
     }
 }
 
+fn number(attributes: &[KeyValue], name: &str) -> Option<i64> {
+    let found = attributes.iter().find(|attribute| attribute.key == name)?;
+    match found.value.as_ref()? {
+        AnyValue { value: Some(any_value::Value::IntValue(number)), .. } => Some(*number),
+        _ => None,
+    }
+}
+
 fn named<'a>(spans: &'a [Span], name: &str) -> Option<&'a Span> {
     spans.iter().find(|span| span.name == name)
 }
@@ -211,8 +221,11 @@ fn start(endpoint: &str) -> Serving {
 
 fn start_with(endpoint: &str, more: &[(&str, &str)]) -> Serving {
     let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), "[telemetry]\notlp_interval = \"200ms\"\ntrace_sample_ratio = 0\n")
-        .expect("writable");
+    std::fs::write(
+        file.path(),
+        "[telemetry]\notlp_interval = \"200ms\"\ntrace_sample_ratio = 0\n[http]\nevent_streams_max = 1\n",
+    )
+    .expect("writable");
     let arguments = ["--listen", "127.0.0.1:0", "--config", file.path().to_str().expect("UTF-8")];
     let env = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
@@ -314,6 +327,34 @@ fn a_collector_receives_traces_below_their_parents_and_the_figures_of_the_statis
         let own = received.spans.iter().filter(|span| span.parent_span_id.is_empty()).count();
         assert_eq!(own, 0, "traces that begin here are not told at a ratio of 0");
     }
+
+    // A request says what it was and what came of it; those of who asks for health or figures are none.
+    for path in ["/health", "/health/ready", "/metrics"] {
+        let (header, id) = parent(9, true);
+        node.client.ask_text("GET", path, &[("traceparent", &header)], None);
+        assert!(collector.spans(&id).is_empty(), "{path}");
+    }
+    let first = node.client.stream("/events", &[]).expect("there is room");
+    let (header, refused) = parent(10, true);
+    assert!(node.client.stream("/events", &[("traceparent", &header)]).is_err(), "there is room for one");
+    drop(first);
+    let spans = [collector.trace(&miss, &[route]), collector.trace(&refused, &["GET /events"])].concat();
+    let told: Vec<_> = ["GET /cache/{cache_type}/{*resource}", "GET /events"]
+        .iter()
+        .map(|name| {
+            let span = named(&spans, name).expect("it came");
+            assert_eq!(span.kind(), SpanKind::Server, "{span:?}");
+            let of = |name| text(&span.attributes, name);
+            let failed = span.status.as_ref().is_some_and(|status| status.code() == StatusCode::Error);
+            let status = number(&span.attributes, "http.response.status_code");
+            (of("http.request.method"), of("http.route"), of("url.path"), status, failed)
+        })
+        .collect();
+    let get = Some("GET");
+    let cached =
+        (get, Some("/cache/{cache_type}/{*resource}"), Some("/cache/session/other"), Some(404), false);
+    assert_eq!(told, [cached, (get, Some("/events"), Some("/events"), Some(503), true)]);
+    assert!(collector.spans(&parent(9, true).1).is_empty(), "probes came before, and are told of no more");
 
     // What is on its way when the node stops arrives.
     let (status, last) = ask("PUT", "/cache/session/last", 8, true, Some(b"1"));

@@ -100,7 +100,8 @@ where
     // An error means that the span goes to no collector; then its parent is of no interest.
     let _ = span.set_parent(TraceContextPropagator::new().extract(&HeaderExtractor(request.headers())));
     let response = next(request).instrument(span.clone()).await;
-    span.record("http.response.status_code", response.status().as_u16());
+    // A number to collectors; what has no sign would become a text.
+    span.record("http.response.status_code", i64::from(response.status().as_u16()));
     if response.status().is_server_error() {
         span.record("otel.status_code", "ERROR");
     }

@@ -146,6 +146,19 @@ fn everything_that_is_asked_for_is_exported_consistent_and_described() {
     assert_eq!(grown("edgecache_reads_total"), 301.0);
     assert_eq!(grown("edgecache_cache_hits_total"), 300.0);
     assert_eq!(grown("edgecache_writes_total"), 1.0);
+    // What the statistics tell too is the same there.
+    let stats = node.client.get("/cache/stats").body;
+    for (name, field) in [
+        ("edgecache_cache_hits_total", "cache_hits"),
+        ("edgecache_cache_misses_total", "cache_misses"),
+        ("edgecache_events_processed_total", "events_processed"),
+        ("edgecache_invalidations_total", "invalidations"),
+        ("edgecache_l1_cache_size", "l1_cache_size"),
+        ("edgecache_l1_cache_max_size", "l1_cache_max_size"),
+        ("edgecache_cache_hit_ratio", "cache_hit_ratio"),
+    ] {
+        assert_eq!(Some(later.value(name)), stats[field].as_f64(), "{name}: {stats}");
+    }
 
     // Histograms: cumulative, ended by all, whose number is the count.
     let mut histograms = 0;

@@ -182,6 +182,26 @@ mod tests {
     }
 
     #[test]
+    fn a_page_may_do_nothing_beyond_its_own_node() {
+        let page = sent("index.html", &HeaderMap::new());
+        let policy = page.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        let rules: Vec<&str> = policy.split(';').map(str::trim).collect();
+        for rule in [
+            "default-src 'none'",
+            "script-src 'self'",
+            "connect-src 'self'",
+            "form-action 'none'",
+            "base-uri 'none'",
+            "frame-ancestors 'none'",
+        ] {
+            assert!(rules.contains(&rule), "{rule} is not in {policy}");
+        }
+        assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
+        assert_eq!(page.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+        assert_eq!(page.headers()[header::REFERRER_POLICY], "no-referrer");
+    }
+
+    #[test]
     fn a_file_that_the_browser_has_is_not_sent_again() {
         for coding in ["identity", "gzip, br"] {
             let first = sent("app.js", &asking(&[(header::ACCEPT_ENCODING, coding)]));

@@ -186,3 +186,24 @@ impl App {
         Operations { operations: log.latest(limit).map(told).collect(), seen: log.seen() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_met_on_its_own_side_alone() {
+        let met = |target: &Target, found| target.beside(found, 1).met;
+        assert_eq!(
+            [5.1, 5.0, 4.9].map(|found| met(&RESPONSE, Some(found))),
+            [Some(false), Some(false), Some(true)]
+        );
+        assert_eq!(
+            [80.1, 80.0, 79.9].map(|found| met(&L1_HITS, Some(found))),
+            [Some(true), Some(false), Some(false)]
+        );
+        assert_eq!((met(&RESPONSE, None), met(&L1_HITS, None)), (None, None));
+        assert_eq!(L1_HITS.share(9, 10).found, Some(90.0));
+        assert_eq!((L1_HITS.share(0, 0).found, L1_HITS.share(0, 0).met), (None, None));
+    }
+}

@@ -14,6 +14,7 @@ mod explain;
 mod figures;
 mod gate;
 mod guard;
+mod head_time;
 mod history;
 mod limits;
 mod line_log;
@@ -28,18 +29,19 @@ mod query;
 mod request;
 mod route;
 mod server;
+mod table;
 mod tls;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{Method, StatusCode, Uri};
-use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{Instrument, error};
 
 pub use app::App;
 pub(crate) use observe::rfc3339;
@@ -53,8 +55,10 @@ pub(crate) use tls::Certificate;
 use guard::Guard;
 use openapi::Description;
 use server::Bounds;
+use table::Table;
 
 use crate::metrics;
+use crate::metrics::requests::{Group, stopwatch};
 use crate::telemetry::otlp;
 
 /// All routes, with their descriptions.
@@ -79,37 +83,52 @@ fn routes() -> Vec<Route> {
     .collect()
 }
 
-/// The router of all routes.
-pub fn router(app: Arc<App>) -> Router {
-    let routes = routes();
-    let description = Description::of(&routes);
-    let guard = Guard::new(app.clone(), &routes);
-    let handled = routes.into_iter().filter_map(|route| Some((route.path, route.handler?)));
-    handled
-        .fold(Router::new(), |router, (path, handler)| match path {
-            openapi::PATH => router.route(path, handler.layer(Extension(description.clone()))),
-            _ => router.route(path, handler),
-        })
-        .fallback(no_route)
-        .method_not_allowed_fallback(no_method)
-        .layer(middleware::from_fn_with_state(Arc::new(Passage { app, guard }), pass))
-}
-
-/// What requests pass, and what they find there.
-struct Passage {
+/// The interface, as connections ask it.
+pub(crate) struct Interface {
     app: Arc<App>,
+    table: Table,
     guard: Guard,
+    router: Router,
 }
 
-/// All that a request passes before its handler, in one layer: each layer of a router is copied and boxed for every request,
-/// with all that are in it.
-async fn pass(State(passage): State<Arc<Passage>>, mut request: Request, next: Next) -> Response {
-    let Passage { app, guard } = &*passage;
-    request.extensions_mut().insert(app.clone());
-    let noted = |request| history::note(app, request, |request| next.run(request));
-    let guarded = |request| guard.pass(request, noted);
-    let timed = |request| metrics::requests::timed(app, request, guarded);
-    otlp::follow(app, request, timed).await
+impl Interface {
+    pub(crate) fn new(app: Arc<App>) -> Self {
+        let routes = routes();
+        let table = Table::of(&routes).unwrap_or_else(|error| unreachable!("routes are constant: {error}"));
+        let description = Description::of(&routes);
+        let guard = Guard::new(app.clone());
+        let handled = routes.into_iter().filter_map(|route| Some((route.path, route.handler?)));
+        let router = handled
+            .fold(Router::new(), |router, (path, handler)| match path {
+                openapi::PATH => router.route(path, handler.layer(Extension(description.clone()))),
+                _ => router.route(path, handler),
+            })
+            .fallback(no_route)
+            .method_not_allowed_fallback(no_method)
+            .with_state(app.clone());
+        Self { app, table, guard, router }
+    }
+
+    /// Answers a request from an address. What every request passes stands here and not in layers of the router, which are
+    /// copied and boxed for each of them.
+    pub(crate) async fn answer(&self, request: Request, peer: IpAddr) -> Response {
+        let began = stopwatch();
+        let path = request.uri().path();
+        let known = self.table.find(path);
+        let group = known.map_or_else(|| Group::of(path), |known| known.group);
+        let pass = |request| self.guard.pass(request, known, peer, &self.router);
+        let response = match otlp::span(&self.app, &request, known.map(|known| known.path)) {
+            None => pass(request).await,
+            Some(span) => {
+                // Boxed, so that the future of a request that nobody traces is small.
+                let response = Box::pin(pass(request).instrument(span.clone())).await;
+                otlp::answered(&span, response.status());
+                response
+            }
+        };
+        self.app.requests().answered(group, response.status().as_u16(), began.elapsed());
+        response
+    }
 }
 
 /// Answers requests until `shutdown` is cancelled. Then the node says that it is not ready, goes on for the delay that the
@@ -127,8 +146,13 @@ pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, shutdown: Cancel
         tokio::time::sleep(config.drain_delay).await;
         app.closing().cancel();
     };
-    let serving =
-        server::serve(listener, router(app.clone()), app.tls().cloned(), bounds, app.closing().clone());
+    let serving = server::serve(
+        listener,
+        Interface::new(app.clone()),
+        app.tls().cloned(),
+        bounds,
+        app.closing().clone(),
+    );
     tokio::join!(draining, serving);
     app.logs().close().await;
 }

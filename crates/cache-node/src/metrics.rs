@@ -13,7 +13,7 @@ pub(crate) use exposition::{Exposition, Family, Value};
 
 use std::sync::Arc;
 
-use axum::Extension;
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
@@ -39,7 +39,7 @@ pub(crate) fn routes() -> Vec<Route> {
 }
 
 /// `GET /metrics`
-async fn metrics(Extension(app): Extension<Arc<App>>) -> Result<Response, Problem> {
+async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     if !app.config().enable_metrics {
         let off =
             Problem::new(StatusCode::NOT_FOUND, "metrics are switched off: cache.enable_metrics is false");

@@ -283,6 +283,22 @@ fn statistics_count_what_happened() {
 }
 
 #[test]
+fn head_is_answered_like_get_without_a_body() {
+    let node = node();
+    let client = &node.client;
+    assert_eq!(client.ask("HEAD", "/cache/session/s", &[], None).status, 404);
+    client.put("/cache/session/a%2Fb", &json!("x".repeat(100)));
+    let (head, get) = (client.ask("HEAD", "/cache/session/a/b", &[], None), client.get("/cache/session/a/b"));
+    assert_eq!((head.status, get.status), (200, 200), "{head:?} {get:?}");
+    for name in ["content-type", "content-length", "x-cache-tier", "x-cache-position"] {
+        assert!(get.header(name).is_some(), "{name}: {get:?}");
+        assert_eq!(head.header(name), get.header(name), "{name}");
+    }
+    let session = &client.get("/cache/stats").body["namespaces"]["session"];
+    assert_eq!((&session["reads"], &session["l1_hits"]), (&json!(3), &json!(2)), "each read counts once");
+}
+
+#[test]
 fn what_a_node_changes_itself_is_an_event_of_late() {
     let node = node();
     assert_eq!(node.client.get("/cache/stats").body["last_event_time"], Value::Null);

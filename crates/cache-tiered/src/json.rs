@@ -28,7 +28,10 @@ pub(crate) trait JsonSpace: Send + Sync {
         key: &Key,
         options: &ReadOptions,
     ) -> Result<Option<Answer<Value>>, ReadError>;
-    async fn get_text(
+    /// What is in L1. No future: hits are most reads, and one would be boxed with all that asking L2 takes.
+    fn text_in_l1(&self, core: &Core, key: &Key, options: &ReadOptions) -> Option<Answer<Vec<u8>>>;
+    /// For who has looked into L1.
+    async fn text_in_l2(
         &self,
         core: &Core,
         key: &Key,
@@ -61,19 +64,24 @@ impl<V: Cacheable> JsonSpace for Space<V> {
         key: &Key,
         options: &ReadOptions,
     ) -> Result<Option<Answer<Value>>, ReadError> {
-        let found = self.found(core, key, options).await?;
+        let found = match self.resident(core, key, options) {
+            None => self.found_in_l2(core, key, options).await?,
+            resident => resident,
+        };
         Ok(found.map(|answer| seen(answer, |value| serde_json::to_value(value).unwrap_or(Value::Null))))
     }
 
-    async fn get_text(
+    fn text_in_l1(&self, core: &Core, key: &Key, options: &ReadOptions) -> Option<Answer<Vec<u8>>> {
+        self.resident(core, key, options).map(|answer| seen(answer, text))
+    }
+
+    async fn text_in_l2(
         &self,
         core: &Core,
         key: &Key,
         options: &ReadOptions,
     ) -> Result<Option<Answer<Vec<u8>>>, ReadError> {
-        let found = self.found(core, key, options).await?;
-        let text = |value: &V| serde_json::to_vec(value).unwrap_or_else(|_| b"null".to_vec());
-        Ok(found.map(|answer| seen(answer, text)))
+        Ok(self.found_in_l2(core, key, options).await?.map(|answer| seen(answer, text)))
     }
 
     async fn put(
@@ -103,16 +111,13 @@ impl<V: Cacheable> JsonSpace for Space<V> {
 }
 
 impl<V: Cacheable> Space<V> {
-    /// What is in L1, else in L2.
-    async fn found(
+    /// What is in L2, for who has looked into L1.
+    async fn found_in_l2(
         &self,
         core: &Core,
         key: &Key,
         options: &ReadOptions,
     ) -> Result<Option<Answer<V>>, ReadError> {
-        if let Some(answer) = self.resident(core, key, options) {
-            return Ok(Some(answer));
-        }
         self.fail_if_degraded(core, key)?;
         if options.freshness != Freshness::Bounded {
             let found = self.find_fresh(core, key, options, core.clock.now()).instrument(traces::read(key));
@@ -126,6 +131,10 @@ impl<V: Cacheable> Space<V> {
             .await;
         Ok(found.map(|found| self.answer(core, proven, found)))
     }
+}
+
+fn text<V: Cacheable>(value: &V) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_else(|_| b"null".to_vec())
 }
 
 /// An answer with its value seen as something else.
@@ -189,8 +198,37 @@ impl JsonCache {
         key: &Key,
         options: &ReadOptions,
     ) -> Result<Option<Answer<Vec<u8>>>, ReadError> {
+        match self.text_in_l1(key, options)? {
+            None => self.text_in_l2(key, options).await,
+            resident => Ok(resident),
+        }
+    }
+
+    /// The first half of [`get_text`](Self::get_text), for who can answer a hit without waiting: what L1 has. It counts as a
+    /// read; where there is nothing, [`text_in_l2`](Self::text_in_l2) goes on with it.
+    ///
+    /// # Errors
+    /// The key is of another namespace.
+    pub fn text_in_l1(
+        &self,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<Answer<Vec<u8>>>, WrongNamespace> {
         self.check(key)?;
-        self.space.get_text(&self.core, key, options).await
+        Ok(self.space.text_in_l1(&self.core, key, options))
+    }
+
+    /// The second half: what L2 has, for who has found nothing in L1.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn text_in_l2(
+        &self,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<Answer<Vec<u8>>>, ReadError> {
+        self.check(key)?;
+        self.space.text_in_l2(&self.core, key, options).await
     }
 
     /// Writes a value through both tiers.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::body::Bytes;
+use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::response::Response;
 use cache_api::{ClearRequest, InvalidateRequest, Target, Written};
@@ -45,7 +45,7 @@ pub(crate) fn routes() -> Vec<Route> {
 
 /// `POST /cache/clear`: everything, or one cache type.
 async fn clear(
-    Extension(app): Extension<Arc<App>>,
+    State(app): State<Arc<App>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let request = ClearRequest::parse(&received(body)?)?;
@@ -59,7 +59,7 @@ async fn clear(
 
 /// `POST /cache/invalidate`: a resource, a tag or a pattern.
 async fn invalidate(
-    Extension(app): Extension<Arc<App>>,
+    State(app): State<Arc<App>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let request = InvalidateRequest::parse(&received(body)?)?;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::{Extension, Json};
+use axum::Json;
+use axum::extract::State;
 use cache_api::operate::{Findings, NodeFacts};
 use cache_events::Partition;
 use cache_redis::{RedisConfig, ServerFacts};
@@ -30,7 +31,7 @@ pub(crate) fn routes() -> Vec<Route> {
 }
 
 /// `GET /node/doctor`
-async fn doctor(Extension(app): Extension<Arc<App>>) -> Json<Findings> {
+async fn doctor(State(app): State<Arc<App>>) -> Json<Findings> {
     Json(app.doctor().await)
 }
 

@@ -1,23 +1,26 @@
 //! One cached value: read, write, remove.
 
+use std::fmt::{Display, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, RawQuery, Request};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::extract::{Path, RawQuery, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
+use bytes::BytesMut;
 use cache_api::headers;
-use cache_events::{Scope, Version};
-use cache_tiered::{Answer, Freshness, ReadOptions, WriteOptions, Written};
+use cache_events::{Key, Scope, Version};
+use cache_tiered::{Answer, Freshness, JsonCache, ReadOptions, WriteOptions, Written};
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use super::logs::Touched;
 use super::problem::Problem;
 use super::route::{Access, Route};
-use super::{App, observe::rfc3339, request};
+use super::{App, observe::moment, request};
 use crate::config::TokenScope;
 
 type Place = Result<Path<(String, String)>, PathRejection>;
@@ -29,6 +32,7 @@ pub(crate) fn routes() -> Vec<Route> {
     let needs = Access::Needs;
     vec![
         Route::get(PATH, needs(TokenScope::Read), "Reads. Query parameters are parameters of the key.", read)
+            .at_once(read_at_once)
             .header(headers::CACHE_TTL, TTL)
             .answer::<Value>(200, "The value.")
             .cached()
@@ -70,29 +74,70 @@ pub(crate) fn routes() -> Vec<Route> {
 
 const TTL: &str = "Another lifetime for this value, with its unit: 30s.";
 
-/// `GET /cache/{cache_type}/{resource}?name=value…`
-async fn read(
-    Extension(app): Extension<Arc<App>>,
-    place: Place,
-    request: Request,
-) -> Result<Response, Problem> {
+/// `GET /cache/{cache_type}/{resource}?name=value…`: where L1 has it, which is most often.
+fn read_at_once(app: &App, request: &Request) -> Option<Response> {
+    let (cache_type, resource) = request.uri().path().strip_prefix("/cache/")?.split_once('/')?;
+    let part = |text| percent_decode_str(text).decode_utf8().ok();
+    // Where this goes wrong, the handler says how.
+    let wanted = Wanted::by(app, &part(cache_type)?, &part(resource)?, request.uri(), request.headers());
+    let Wanted { json, key, options } = wanted.ok()?;
+    let answer = json.text_in_l1(&key, &options).ok()??;
+    Some(answered(app, &key, answer))
+}
+
+/// `GET /cache/{cache_type}/{resource}?name=value…`: where L1 has been asked; of `HEAD`, where it has not.
+async fn read(State(app): State<Arc<App>>, place: Place, request: Request) -> Result<Response, Problem> {
     // The head is read where it lies: whoever extracts headers or a query has a copy of them.
     let (head, _) = request.into_parts();
     let (cache_type, resource) = checked(place)?;
-    let plan = app.cache_type(&cache_type)?;
-    let key = request::key(&plan.settings.namespace, &resource, head.uri.query())?;
-    let options = ReadOptions {
-        freshness: request::freshness(&head.headers)?,
-        ttl: request::ttl(&head.headers)?,
-        ..ReadOptions::default()
+    let Wanted { json, key, options } = Wanted::by(&app, &cache_type, &resource, &head.uri, &head.headers)?;
+    let found = match head.method {
+        Method::GET => json.text_in_l2(&key, &options).await?,
+        _ => json.get_text(&key, &options).await?,
     };
-    let miss = |why: &str| Problem::new(StatusCode::NOT_FOUND, format!("{why}: {key}"));
-    let Some(mut answer) = app.json(&plan.settings.namespace)?.get_text(&key, &options).await? else {
-        return Err(miss(match options.freshness {
-            Freshness::Bounded | Freshness::Any => "nothing is cached under this key",
-            _ => "nothing that is known to be as fresh as asked for is cached under this key",
-        }));
+    let Some(answer) = found else {
+        return Err(missing(
+            match options.freshness {
+                Freshness::Bounded | Freshness::Any => "nothing is cached under this key",
+                _ => "nothing that is known to be as fresh as asked for is cached under this key",
+            },
+            &key,
+        ));
     };
+    Ok(answered(&app, &key, answer))
+}
+
+/// What a read asks for.
+struct Wanted {
+    json: JsonCache,
+    key: Key,
+    options: ReadOptions,
+}
+
+impl Wanted {
+    fn by(
+        app: &App,
+        cache_type: &str,
+        resource: &str,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Self, Problem> {
+        let namespace = &app.cache_type(cache_type)?.settings.namespace;
+        let key = request::key(namespace, resource, uri.query())?;
+        let options = ReadOptions {
+            freshness: request::freshness(headers)?,
+            ttl: request::ttl(headers)?,
+            ..ReadOptions::default()
+        };
+        Ok(Self { json: app.json(namespace)?, key, options })
+    }
+}
+
+fn missing(why: &str, key: &Key) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("{why}: {key}"))
+}
+
+fn answered(app: &App, key: &Key, mut answer: Answer<Vec<u8>>) -> Response {
     let mut response = match answer.value.take().map(Arc::unwrap_or_clone) {
         Some(text) => {
             let mut response = Response::new(Body::from(text));
@@ -102,10 +147,10 @@ async fn read(
             response.headers_mut().insert(header::CONTENT_TYPE, json);
             response
         }
-        None => miss("it is known that there is none").into_response(),
+        None => missing("it is known that there is none", key).into_response(),
     };
     freshness(response.headers_mut(), &answer, app.cache().clock().wall());
-    Ok(response)
+    response
 }
 
 /// Headers of an answer: of its kind, its length, its freshness, its time and its request.
@@ -113,7 +158,7 @@ const HEADERS: usize = 12;
 
 /// `PUT /cache/{cache_type}/{resource}?name=value…`
 async fn write(
-    Extension(app): Extension<Arc<App>>,
+    State(app): State<Arc<App>>,
     place: Place,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -135,7 +180,7 @@ async fn write(
 }
 
 /// `DELETE /cache/{cache_type}/{resource}`: the resource with all its parameters.
-async fn remove(Extension(app): Extension<Arc<App>>, place: Place) -> Result<Response, Problem> {
+async fn remove(State(app): State<Arc<App>>, place: Place) -> Result<Response, Problem> {
     let (cache_type, resource) = checked(place)?;
     let namespace = app.cache_type(&cache_type)?.settings.namespace.clone();
     // For its checks of what a resource may be.
@@ -190,30 +235,44 @@ pub(crate) fn checked(place: Place) -> Result<(String, String), Problem> {
 /// Tells what is known about the freshness of an answer; `wall`: the time of the answer, in Unix milliseconds.
 pub(crate) fn freshness<V>(headers: &mut HeaderMap, answer: &Answer<V>, wall: u64) {
     headers.insert(&TIER, HeaderValue::from_static(answer.tier.as_str()));
-    headers.insert(header::AGE, HeaderValue::from(answer.age().as_secs()));
+    let mut told = Told(BytesMut::with_capacity(TOLD_BYTES));
+    told.tell(headers, &AGE, answer.age().as_secs());
     // A lag that long means that nothing is known.
     if answer.lag() < LAG_TOLD_MAX
         && let Ok(lag) = u64::try_from(answer.lag().as_millis())
     {
-        headers.insert(&LAG_MS, HeaderValue::from(lag));
-        told(headers, &AS_OF, rfc3339(wall.saturating_sub(lag)));
+        told.tell(headers, &LAG_MS, lag);
+        if let Some(as_of) = moment(wall.saturating_sub(lag)) {
+            told.tell(headers, &AS_OF, as_of);
+        }
     }
     if answer.version != Version::NONE {
-        headers.insert(&VERSION, HeaderValue::from(answer.version.0));
+        told.tell(headers, &VERSION, answer.version.0);
     }
-    told(headers, &POSITION, Some(answer.position.to_string()));
+    told.tell(headers, &POSITION, answer.position);
     if answer.stale {
         headers.insert(&STALE, HeaderValue::from_static("true"));
     }
 }
 
-/// Adds a header whose value is made of digits and signs, if there is one.
-fn told(headers: &mut HeaderMap, name: &'static HeaderName, value: Option<String>) {
-    if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
-        headers.insert(name, value);
+/// Texts of headers, one behind the other, so that they take one piece of memory.
+struct Told(BytesMut);
+
+/// Room for all that is told about freshness.
+const TOLD_BYTES: usize = 128;
+
+impl Told {
+    /// Adds a header whose value is made of digits and signs.
+    fn tell(&mut self, headers: &mut HeaderMap, name: &'static HeaderName, value: impl Display) {
+        if write!(self.0, "{value}").is_ok()
+            && let Ok(value) = HeaderValue::from_maybe_shared(self.0.split().freeze())
+        {
+            headers.insert(name, value);
+        }
     }
 }
 
+static AGE: HeaderName = header::AGE;
 static TIER: HeaderName = HeaderName::from_static(headers::CACHE_TIER);
 static LAG_MS: HeaderName = HeaderName::from_static(headers::CACHE_LAG_MS);
 static AS_OF: HeaderName = HeaderName::from_static(headers::CACHE_AS_OF);

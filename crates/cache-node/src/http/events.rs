@@ -4,10 +4,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::RawQuery;
+use axum::Json;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::{Extension, Json};
 use cache_api::operate::{EventRecord, RecentEvents};
 use cache_events::{Namespace, Partition, Position, Scope};
 use futures_util::{Stream, StreamExt, stream};
@@ -57,7 +57,7 @@ pub(crate) fn routes() -> Vec<Route> {
 
 /// `GET /node/events?limit=…&event_type=a,b&cache_type=…`
 async fn recent(
-    Extension(app): Extension<Arc<App>>,
+    State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<RecentEvents>, Problem> {
     let query = Query::parse(query.as_deref(), &["limit", "event_type", "cache_type"])?;
@@ -70,7 +70,7 @@ async fn recent(
 
 /// `GET /events?event_type=a,b&cache_type=…`, as server-sent events.
 async fn stream(
-    Extension(app): Extension<Arc<App>>,
+    State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery};
+use axum::extract::{self, Path, RawQuery};
 use axum::http::StatusCode;
-use axum::{Extension, Json};
 use cache_api::operate::{Entries, EntrySummary, Explanation, Held};
 use cache_events::{Partition, Position, Version};
 use cache_tiered::{Explained, Judged, Looked, State, Tier};
@@ -51,7 +51,7 @@ pub(crate) fn routes() -> Vec<Route> {
 
 /// `GET /node/explain/{cache_type}/{resource}?name=value…`
 async fn explain(
-    Extension(app): Extension<Arc<App>>,
+    extract::State(app): extract::State<Arc<App>>,
     place: Result<Path<(String, String)>, PathRejection>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Explanation>, Problem> {
@@ -84,7 +84,7 @@ async fn explain(
 
 /// `GET /node/entries/{cache_type}?limit=…`
 async fn entries(
-    Extension(app): Extension<Arc<App>>,
+    extract::State(app): extract::State<Arc<App>>,
     cache_type: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Entries>, Problem> {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::RawQuery;
-use axum::{Extension, Json};
+use axum::Json;
+use axum::extract::{RawQuery, State};
 use cache_api::operate::{HotKey, HotKeys};
 use cache_api::{AuditStats, CurrentStats, LatencyStats, NamespaceStats, Stats, TierStats, ViolationReport};
 use cache_events::Version;
@@ -35,15 +35,12 @@ pub(crate) fn routes() -> Vec<Route> {
 }
 
 /// `GET /cache/stats`
-async fn stats(Extension(app): Extension<Arc<App>>) -> Json<Stats> {
+async fn stats(State(app): State<Arc<App>>) -> Json<Stats> {
     Json(app.stats().await)
 }
 
 /// `GET /node/hot-keys?limit=N`
-async fn hot_keys(
-    Extension(app): Extension<Arc<App>>,
-    RawQuery(query): RawQuery,
-) -> Result<Json<HotKeys>, Problem> {
+async fn hot_keys(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Json<HotKeys>, Problem> {
     let query = Query::parse(query.as_deref(), &["limit"])?;
     let limit: u64 = query.number("limit")?.unwrap_or(HOT_KEYS.0);
     if !(1..=HOT_KEYS.1).contains(&limit) {

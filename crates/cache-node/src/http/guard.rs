@@ -1,24 +1,30 @@
 //! What every request passes before its handler: who asks and whether they may, how many are under way, how long it may
 //! take; and after it: the audit log, the access log. A handler that panics answers 500.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::future::poll_fn;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::Router;
+use axum::body::HttpBody;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
+use tower_service::Service;
 use tracing::error;
 
 use super::App;
+use super::history::Change;
 use super::logs::{Asked, Touched};
 use super::problem::Problem;
-use super::route::{Access, Route};
-use super::server::Peer;
-use crate::config::{HttpLimits, TokenScope};
+use super::route::Access;
+use super::table::{self, Known};
+use crate::config::HttpLimits;
 use crate::metrics;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -27,42 +33,48 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 /// What the guard needs to know.
 pub(crate) struct Guard {
     app: Arc<App>,
-    access: HashMap<&'static str, Vec<(Method, Access)>>,
     under_way: AtomicUsize,
 }
 
 impl Guard {
-    pub(crate) fn new(app: Arc<App>, routes: &[Route]) -> Self {
-        let mut access = HashMap::<_, Vec<_>>::new();
-        for route in routes {
-            access.entry(route.path).or_default().push((route.method.clone(), route.access));
-        }
-        Self { app, access, under_way: AtomicUsize::new(0) }
+    pub(crate) fn new(app: Arc<App>) -> Self {
+        Self { app, under_way: AtomicUsize::new(0) }
     }
 
-    /// Lets a request through if it may pass, and writes down what the configuration wants to be written down.
-    pub(crate) async fn pass<F>(&self, mut request: Request, next: impl FnOnce(Request) -> F) -> Response
-    where
-        F: Future<Output = Response>,
-    {
+    /// Lets the router answer a request that may pass, and writes down what the configuration wants to be written down.
+    pub(crate) async fn pass(
+        &self,
+        mut request: Request,
+        known: Option<&Known>,
+        peer: IpAddr,
+        router: &Router,
+    ) -> Response {
         let app = &self.app;
         let gate = app.gate();
         let limits = &gate.live().http;
-        let access = self.needed(&request, limits);
-        // Only a program that asks its own router without a connection has none.
-        let peer =
-            request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.0.ip());
+        let route = known.map(|known| known.path);
+        let access = match known {
+            Some(known) if limits.metrics_public && known.path == metrics::PATH => Access::Anybody,
+            known => known.and_then(|known| known.access(request.method())).unwrap_or(table::OF_NOTHING),
+        };
         let address = gate.address(peer, request.headers());
         let id = request_id(request.headers());
         let logs = app.logs();
-        let asked = logs.wants(access).then(|| Asked::of(&request, address, &id));
+        let asked = logs.wants(access).then(|| Asked::of(&request, route, address, &id));
         let clock = app.cache().clock();
         let began = clock.now();
         let (token, admitted) = gate.admit(access, address, request.headers(), began);
         let mut response = match admitted {
             Ok(()) => {
-                DefaultBodyLimit::max(gate.live().body_bytes_max).apply(&mut request);
-                self.handled(access, async { next(request).await }, &id, limits).await
+                let change = Change::by(app, request.method(), route);
+                if !request.body().is_end_stream() {
+                    DefaultBodyLimit::max(gate.live().body_bytes_max).apply(&mut request);
+                }
+                let response = self.handled(access, request, known, router, &id, limits).await;
+                if let Some(change) = change {
+                    change.answered(app, response.status());
+                }
+                response
             }
             Err(problem) => problem.into_response(),
         };
@@ -76,24 +88,13 @@ impl Guard {
         response
     }
 
-    /// What a request needs. Where nothing is, and for methods that a path does not have, it is the right to read: who may
-    /// not even do that does not learn what there is.
-    fn needed(&self, request: &Request, limits: &HttpLimits) -> Access {
-        let path = request.extensions().get::<MatchedPath>();
-        if limits.metrics_public && path.is_some_and(|path| path.as_str() == metrics::PATH) {
-            return Access::Anybody;
-        }
-        let routes = path.and_then(|path| self.access.get(path.as_str()));
-        let asked = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
-        let found = routes.and_then(|routes| routes.iter().find(|(method, _)| method == asked));
-        found.map_or(Access::Needs(TokenScope::Read), |(_, access)| *access)
-    }
-
     /// Lets the handler do it, within bounds.
     async fn handled(
         &self,
         access: Access,
-        handler: impl Future<Output = Response>,
+        request: Request,
+        known: Option<&Known>,
+        router: &Router,
         id: &HeaderValue,
         limits: &HttpLimits,
     ) -> Response {
@@ -110,9 +111,21 @@ impl Guard {
             },
         };
         // What handlers call survives being dropped halfway, as at any client that goes away; a panic is no worse.
-        let handled = AssertUnwindSafe(handler).catch_unwind();
-        match tokio::time::timeout(limit, handled).await {
-            Ok(Ok(response)) => response,
+        let handled = AssertUnwindSafe(async {
+            match known.and_then(|known| known.at_once(&self.app, &request)) {
+                Some(response) => Ok(response),
+                None => router.clone().call(request).await,
+            }
+        })
+        .catch_unwind();
+        let mut handled = pin!(handled);
+        // Most answers are there at once and need no timer.
+        let answered = match poll_fn(|context| Poll::Ready(handled.as_mut().poll(context))).await {
+            Poll::Ready(answered) => Ok(answered),
+            Poll::Pending => tokio::time::timeout(limit, handled).await,
+        };
+        match answered {
+            Ok(Ok(answered)) => answered.unwrap_or_else(|never| match never {}),
             Ok(Err(panic)) => {
                 let why = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
                 let why = why.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, RawQuery, Request};
+use axum::Json;
+use axum::extract::{RawQuery, State};
 use axum::http::{Method, StatusCode};
-use axum::response::Response;
-use axum::{Extension, Json};
 use cache_api::operate::{Alerts, History, Operations, SloReport};
 
 use super::App;
@@ -14,6 +13,7 @@ use super::problem::Problem;
 use super::query::Query;
 use super::route::{Access, Route};
 use crate::config::TokenScope;
+use crate::metrics::requests::stopwatch;
 use crate::telemetry::{Range, SERIES};
 
 const HOUR_MS: u64 = 3_600_000;
@@ -50,10 +50,7 @@ pub(crate) fn routes() -> Vec<Route> {
 }
 
 /// `GET /node/history?series=a,b&from=MS&to=MS&points=N&step=5s`
-async fn history(
-    Extension(app): Extension<Arc<App>>,
-    RawQuery(query): RawQuery,
-) -> Result<Json<History>, Problem> {
+async fn history(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Result<Json<History>, Problem> {
     let query = Query::parse(query.as_deref(), &["series", "from", "to", "points", "step"])?;
     let series = match query.text("series") {
         None => (0..SERIES.len()).collect(),
@@ -92,45 +89,43 @@ fn series(name: &str) -> Result<usize, Problem> {
 }
 
 /// `GET /node/alerts`
-async fn alerts(Extension(app): Extension<Arc<App>>) -> Json<Alerts> {
+async fn alerts(State(app): State<Arc<App>>) -> Json<Alerts> {
     Json(app.alerts())
 }
 
 /// `GET /node/slo`
-async fn slo(Extension(app): Extension<Arc<App>>) -> Json<SloReport> {
+async fn slo(State(app): State<Arc<App>>) -> Json<SloReport> {
     Json(app.slo())
 }
 
 /// `GET /node/operations?limit=N`
 async fn operations(
-    Extension(app): Extension<Arc<App>>,
+    State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Operations>, Problem> {
     let query = Query::parse(query.as_deref(), &["limit"])?;
     Ok(Json(app.operations(query.number("limit")?.unwrap_or(OPERATIONS))))
 }
 
-/// Notes requests that were to change something, with how long they took.
-pub(crate) async fn note<F>(app: &App, request: Request, next: impl FnOnce(Request) -> F) -> Response
-where
-    F: Future<Output = Response>,
-{
-    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
-        return next(request).await;
-    }
-    let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let (at, began) = (app.cache().clock().now(), stopwatch());
-    let response = next(request).await;
-    // What is at no route changes nothing, and would fill the memory with whatever somebody types.
-    if let Some(route) = route.filter(|_| response.status() != StatusCode::METHOD_NOT_ALLOWED) {
-        let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        app.telemetry().operation(at, method.as_str(), route.as_str(), response.status().as_u16(), took);
-    }
-    response
+/// A request that is to change something: it is noted, with how long it took.
+pub(crate) struct Change {
+    method: Method,
+    route: &'static str,
+    at: u64,
+    began: Instant,
 }
 
-#[expect(clippy::disallowed_methods, reason = "a stopwatch for statistics; no decision hangs on it")]
-fn stopwatch() -> Instant {
-    Instant::now()
+impl Change {
+    /// What is at no route changes nothing, and would fill the memory with whatever somebody types.
+    pub(crate) fn by(app: &App, method: &Method, route: Option<&'static str>) -> Option<Self> {
+        let route = route.filter(|_| !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS))?;
+        Some(Self { method: method.clone(), route, at: app.cache().clock().now(), began: stopwatch() })
+    }
+
+    pub(crate) fn answered(self, app: &App, status: StatusCode) {
+        if status != StatusCode::METHOD_NOT_ALLOWED {
+            let took = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            app.telemetry().operation(self.at, self.method.as_str(), self.route, status.as_u16(), took);
+        }
+    }
 }

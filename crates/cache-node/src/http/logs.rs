@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
@@ -94,17 +94,22 @@ pub(crate) struct Asked {
     request_id: String,
     address: IpAddr,
     method: String,
-    route: Option<String>,
+    route: Option<&'static str>,
     path: String,
 }
 
 impl Asked {
-    pub(crate) fn of(request: &Request, address: IpAddr, id: &HeaderValue) -> Self {
+    pub(crate) fn of(
+        request: &Request,
+        route: Option<&'static str>,
+        address: IpAddr,
+        id: &HeaderValue,
+    ) -> Self {
         Self {
             request_id: id.to_str().unwrap_or_default().to_owned(),
             address,
             method: request.method().to_string(),
-            route: request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned()),
+            route,
             path: request.uri().path().to_owned(),
         }
     }
@@ -154,7 +159,7 @@ pub(crate) struct Answered {
     address: IpAddr,
     method: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    route: Option<String>,
+    route: Option<&'static str>,
     path: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     scopes: Vec<String>,

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use cache_api::market::Priced;
 use cache_events::Version;
 use cache_marketplace::ledger::{check_id, check_market, check_name};
@@ -111,18 +111,15 @@ struct Asked {
     market: Marketplace,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Asked {
+impl FromRequestParts<Arc<App>> for Asked {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Ok(Extension(app)) = Extension::<Arc<App>>::from_request_parts(parts, state).await else {
-            return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the node has no market"));
-        };
-        let path = OnePath::from_request_parts(parts, state).await.unwrap_or_else(|never| match never {});
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let path = OnePath::from_request_parts(parts, app).await.unwrap_or_else(|never| match never {});
         let options =
             ReadOptions { freshness: request::freshness(&parts.headers)?, ..ReadOptions::default() };
         let market = app.market().reading(options);
-        Ok(Self { app, path, query: parts.uri.query().map(str::to_owned), market })
+        Ok(Self { app: app.clone(), path, query: parts.uri.query().map(str::to_owned), market })
     }
 }
 

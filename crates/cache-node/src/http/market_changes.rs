@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{OriginalUri, RawQuery};
+use axum::extract::{OriginalUri, RawQuery, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use cache_api::market::{BookingBody, CURRENCY, Changed, GpuBody, PriceBody, StatusBody};
 use cache_events::WriteToken;
 use cache_marketplace::ledger::{check_id, check_name};
@@ -99,7 +99,7 @@ pub(crate) fn routes() -> Vec<Route> {
 /// `PUT /market/gpus/{gpu_id}` and `PUT /market/gpus/{gpu_id}/status`. An id may hold slashes, escaped or not; a last part
 /// `/status` that is not escaped is not of the id.
 async fn put_gpu(
-    Extension(app): Extension<Arc<App>>,
+    State(app): State<Arc<App>>,
     OriginalUri(uri): OriginalUri,
     RawQuery(query): RawQuery,
     body: Body,
@@ -144,7 +144,7 @@ async fn put_gpu(
 
 /// `PUT /market/pricing/{gpu_type}?region=`
 async fn put_pricing(
-    Extension(app): Extension<Arc<App>>,
+    State(app): State<Arc<App>>,
     path: OnePath,
     RawQuery(query): RawQuery,
     body: Body,
@@ -160,7 +160,7 @@ async fn put_pricing(
 
 /// `PUT /market/providers/{provider_id}/status`
 async fn put_provider_status(
-    Extension(app): Extension<Arc<App>>,
+    State(app): State<Arc<App>>,
     path: OnePath,
     RawQuery(query): RawQuery,
     body: Body,
@@ -178,7 +178,7 @@ async fn put_provider_status(
 
 /// `POST /market/bookings`
 async fn book(
-    Extension(app): Extension<Arc<App>>,
+    State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -214,7 +214,7 @@ async fn book(
 
 /// `DELETE /market/bookings/{booking_id}`
 async fn cancel(
-    Extension(app): Extension<Arc<App>>,
+    State(app): State<Arc<App>>,
     path: OnePath,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::{Extension, Json};
 use cache_api::operate::Nodes;
 use cache_api::{ClusterHealth, Health, Liveness, MasterHealth, Status, TopologyHealth};
+use jiff::Timestamp;
 
 use super::App;
 use super::route::{Access, Route};
@@ -39,17 +41,17 @@ pub(crate) fn routes() -> Vec<Route> {
 }
 
 /// `GET /nodes`
-pub(crate) async fn nodes(Extension(app): Extension<Arc<App>>) -> Json<Nodes> {
+pub(crate) async fn nodes(State(app): State<Arc<App>>) -> Json<Nodes> {
     Json(app.nodes().await)
 }
 
 /// `GET /health`
-async fn health(Extension(app): Extension<Arc<App>>) -> (StatusCode, Json<Health>) {
+async fn health(State(app): State<Arc<App>>) -> (StatusCode, Json<Health>) {
     by_verdict(app.health(true).await)
 }
 
 /// `GET /health/ready`: the same without the statistics.
-async fn ready(Extension(app): Extension<Arc<App>>) -> (StatusCode, Json<Health>) {
+async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Health>) {
     by_verdict(app.health(false).await)
 }
 
@@ -183,7 +185,12 @@ fn topology_health(told: cache_redis::TopologyHealth) -> TopologyHealth {
     }
 }
 
+/// Unix milliseconds as a moment, which is spelled as RFC 3339 wants it.
+pub(crate) fn moment(unix_ms: u64) -> Option<Timestamp> {
+    Timestamp::from_millisecond(i64::try_from(unix_ms).ok()?).ok()
+}
+
 /// Unix milliseconds as text.
 pub(crate) fn rfc3339(unix_ms: u64) -> Option<String> {
-    Some(jiff::Timestamp::from_millisecond(i64::try_from(unix_ms).ok()?).ok()?.to_string())
+    moment(unix_ms).map(|moment| moment.to_string())
 }

@@ -3,13 +3,17 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use cache_api::headers;
 use cache_events::{Key, Namespace, Tag};
 use cache_tiered::{Freshness, FreshnessError};
 use percent_encoding::percent_decode_str;
 
 use super::problem::Problem;
+
+static TTL: HeaderName = HeaderName::from_static(headers::CACHE_TTL);
+static FRESHNESS: HeaderName = HeaderName::from_static(headers::CACHE_FRESHNESS);
+static TAGS: HeaderName = HeaderName::from_static(headers::CACHE_TAGS);
 
 /// The key of a resource with the parameters of a query.
 pub(crate) fn key(namespace: &Namespace, resource: &str, query: Option<&str>) -> Result<Key, Problem> {
@@ -40,7 +44,7 @@ pub(crate) fn decoded<'a>(text: &'a str, pair: &str) -> Result<Cow<'a, str>, Pro
 
 /// The hard TTL that was asked for.
 pub(crate) fn ttl(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
-    let Some(value) = single(headers, headers::CACHE_TTL)? else { return Ok(None) };
+    let Some(value) = single(headers, &TTL)? else { return Ok(None) };
     let parsed = humantime::parse_duration(value.trim()).ok().filter(|ttl| *ttl >= Duration::from_millis(1));
     parsed.map(Some).ok_or_else(|| {
         Problem::bad(headers::CACHE_TTL, format!("{value:?} is not a duration of at least 1 ms"))
@@ -50,7 +54,7 @@ pub(crate) fn ttl(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
 
 /// How fresh the answer must be.
 pub(crate) fn freshness(headers: &HeaderMap) -> Result<Freshness, Problem> {
-    let Some(value) = single(headers, headers::CACHE_FRESHNESS)? else { return Ok(Freshness::Bounded) };
+    let Some(value) = single(headers, &FRESHNESS)? else { return Ok(Freshness::Bounded) };
     value.parse().map_err(|error: FreshnessError| {
         Problem::bad(headers::CACHE_FRESHNESS, error.to_string())
             .cure("leave it out for what the cache type promises")
@@ -59,7 +63,7 @@ pub(crate) fn freshness(headers: &HeaderMap) -> Result<Freshness, Problem> {
 
 /// The tags that were asked for.
 pub(crate) fn tags(headers: &HeaderMap) -> Result<Vec<Tag>, Problem> {
-    let Some(value) = single(headers, headers::CACHE_TAGS)? else { return Ok(Vec::new()) };
+    let Some(value) = single(headers, &TAGS)? else { return Ok(Vec::new()) };
     let tag = |text: &str| {
         let wrong = |rule: &str| Problem::bad(headers::CACHE_TAGS, format!("tag {text:?}: {rule}"));
         let decoded = percent_decode_str(text).decode_utf8().map_err(|_| wrong("is not UTF-8"))?;
@@ -68,14 +72,14 @@ pub(crate) fn tags(headers: &HeaderMap) -> Result<Vec<Tag>, Problem> {
     value.split(',').map(str::trim).filter(|text| !text.is_empty()).map(tag).collect()
 }
 
-fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, Problem> {
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
     let mut values = headers.get_all(name).iter();
     let Some(first) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(Problem::bad(name, format!("{name} is given twice")));
+        return Err(Problem::bad(name.as_str(), format!("{name} is given twice")));
     }
-    let text =
-        HeaderValue::to_str(first).map_err(|_| Problem::bad(name, format!("{name} is not plain ASCII")))?;
+    let text = HeaderValue::to_str(first)
+        .map_err(|_| Problem::bad(name.as_str(), format!("{name} is not plain ASCII")))?;
     Ok(Some(text))
 }
 

@@ -11,12 +11,17 @@
 //! }
 //! ```
 
+use std::sync::Arc;
+
+use axum::extract::Request;
 use axum::handler::Handler;
 use axum::http::Method;
+use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use cache_api::headers;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
+use super::App;
 use crate::config::TokenScope;
 
 /// Who may use a route.
@@ -72,8 +77,13 @@ pub(crate) struct Route {
     pub(crate) reply_headers: Vec<(&'static str, &'static str)>,
     pub(crate) problems: Vec<(u16, &'static str)>,
     /// `None`: the router reaches it by a wildcard of another route.
-    pub(crate) handler: Option<MethodRouter>,
+    pub(crate) handler: Option<MethodRouter<Arc<App>>>,
+    /// Asked before the handler, of `GET`.
+    pub(crate) at_once: Option<AtOnce>,
 }
+
+/// The answer to a request where none has to be waited for.
+pub(crate) type AtOnce = fn(&App, &Request) -> Option<Response>;
 
 const JSON: &str = "application/json";
 
@@ -90,6 +100,7 @@ impl Route {
             reply_headers: Vec::new(),
             problems: Vec::new(),
             handler: None,
+            at_once: None,
         };
         route.parameters = route.names_in_path().map(|name| path_parameter(name, "")).collect();
         route
@@ -97,7 +108,7 @@ impl Route {
 
     fn on<H, T>(self, filter: MethodFilter, handler: H) -> Self
     where
-        H: Handler<T, ()>,
+        H: Handler<T, Arc<App>>,
         T: 'static,
     {
         Self { handler: Some(on(filter, handler)), ..self }
@@ -106,7 +117,7 @@ impl Route {
     /// `GET`, and with it `HEAD`.
     pub(crate) fn get<H, T>(path: &'static str, access: Access, summary: &'static str, handler: H) -> Self
     where
-        H: Handler<T, ()>,
+        H: Handler<T, Arc<App>>,
         T: 'static,
     {
         Self::new(Method::GET, path, access, summary).on(MethodFilter::GET, handler)
@@ -115,7 +126,7 @@ impl Route {
     /// `PUT`.
     pub(crate) fn put<H, T>(path: &'static str, access: Access, summary: &'static str, handler: H) -> Self
     where
-        H: Handler<T, ()>,
+        H: Handler<T, Arc<App>>,
         T: 'static,
     {
         Self::new(Method::PUT, path, access, summary).on(MethodFilter::PUT, handler)
@@ -124,7 +135,7 @@ impl Route {
     /// `POST`.
     pub(crate) fn post<H, T>(path: &'static str, access: Access, summary: &'static str, handler: H) -> Self
     where
-        H: Handler<T, ()>,
+        H: Handler<T, Arc<App>>,
         T: 'static,
     {
         Self::new(Method::POST, path, access, summary).on(MethodFilter::POST, handler)
@@ -133,7 +144,7 @@ impl Route {
     /// `DELETE`.
     pub(crate) fn delete<H, T>(path: &'static str, access: Access, summary: &'static str, handler: H) -> Self
     where
-        H: Handler<T, ()>,
+        H: Handler<T, Arc<App>>,
         T: 'static,
     {
         Self::new(Method::DELETE, path, access, summary).on(MethodFilter::DELETE, handler)
@@ -147,6 +158,12 @@ impl Route {
         summary: &'static str,
     ) -> Self {
         Self::new(method, path, access, summary)
+    }
+
+    /// `GET` is answered by that where it can be. It spares what a handler costs whose answer is there: copies of itself and
+    /// of parts of the request, boxes for them and for its future.
+    pub(crate) fn at_once(self, answer: AtOnce) -> Self {
+        Self { at_once: Some(answer), ..self }
     }
 
     /// Says what a part of the path is.

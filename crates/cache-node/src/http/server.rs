@@ -11,32 +11,29 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::http::Request;
-use axum::response::Response;
-use axum::routing::future::RouteFuture;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower_service::Service;
 use tracing::{debug, warn};
 
+use super::Interface;
+use super::head_time::HeadTimer;
 use super::tls::Tls;
 
 /// Longest head of a request, in bytes; hyper answers longer ones with 431.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// What is said where a request did not begin, or its head did not arrive, in the time for it.
+const LATE: &str = "no whole head of a request arrived in time";
 /// How long it is waited where the process has no file descriptor left for another connection.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// The other end of the connection that a request came by.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// What bounds connections.
 pub(crate) struct Bounds {
@@ -51,14 +48,14 @@ pub(crate) struct Bounds {
 /// Answers requests until `stopping` is cancelled, then finishes those under way, for as long as the bounds say.
 pub(crate) async fn serve(
     listener: TcpListener,
-    router: Router,
+    interface: Interface,
     tls: Option<Arc<Tls>>,
     bounds: Bounds,
     stopping: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(bounds.connections_max));
     let (connections, cut) = (TaskTracker::new(), CancellationToken::new());
-    let serving = Arc::new(Serving { router, head_timeout: bounds.head_timeout, stopping, cut });
+    let serving = Arc::new(Serving { interface, head_timeout: bounds.head_timeout, stopping, cut });
     loop {
         let taken = tokio::select! {
             () = serving.stopping.cancelled() => break,
@@ -105,7 +102,7 @@ async fn next(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStr
 }
 
 struct Serving {
-    router: Router,
+    interface: Interface,
     head_timeout: Duration,
     stopping: CancellationToken,
     /// Cuts off what is still open.
@@ -131,16 +128,29 @@ impl Serving {
 
     async fn requests<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, peer: SocketAddr) {
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(self.head_timeout).max_buf_size(HEAD_BYTES_MAX);
-        let answering = Answering { router: self.router.clone(), peer: Peer(peer) };
+        let timer = HeadTimer::new();
+        // A client that goes away is noticed when something is written to it, and what it asked for is done to the end. Who
+        // wants to notice it earlier has hyper make room for a next request in the middle of each.
+        http.half_close(true);
+        // Answers are short: one piece of memory is written sooner than two.
+        http.writev(false);
+        http.timer(timer.clone()).header_read_timeout(self.head_timeout).max_buf_size(HEAD_BYTES_MAX);
+        let answering = service_fn(|request: Request<Incoming>| async move {
+            // A body that is none needs no box.
+            let boxed = |body: Incoming| if body.is_end_stream() { Body::empty() } else { Body::new(body) };
+            Ok::<_, Infallible>(self.interface.answer(request.map(boxed), peer.ip()).await)
+        });
         let mut served = pin!(http.serve_connection(TokioIo::new(stream), answering));
+        let mut late = pin!(timer.late(self.head_timeout));
         let ended = tokio::select! {
             ended = served.as_mut() => ended,
+            () = late.as_mut() => return debug!(%peer, "{LATE}"),
             () = self.stopping.cancelled() => {
                 // Finishes the request under way, and takes no other.
                 served.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = served => ended,
+                    () = late => return debug!(%peer, "{LATE}"),
                     () = self.cut.cancelled() => return,
                 }
             }
@@ -149,24 +159,5 @@ impl Serving {
             // Clients that go away are none of the node's concern.
             debug!(%peer, %error, "a connection ended badly");
         }
-    }
-}
-
-/// The router, for hyper.
-struct Answering {
-    router: Router,
-    peer: Peer,
-}
-
-impl hyper::service::Service<Request<Incoming>> for Answering {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = RouteFuture<Infallible>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(self.peer);
-        // A router is always ready.
-        self.router.clone().call(request)
     }
 }

@@ -2,32 +2,40 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use axum::extract::Request;
-use axum::response::Response;
 use cache_tiered::Times;
 use parking_lot::Mutex;
 
-use crate::http::App;
-
 /// The groups: first segments of paths. All else is `other`.
-const GROUPS: [&str; 9] =
-    ["cache", "market", "node", "nodes", "events", "health", "metrics", "ui", "openapi.json"];
+const GROUPS: [&str; 10] =
+    ["cache", "market", "node", "nodes", "events", "health", "metrics", "ui", "openapi.json", "other"];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// A group of routes, by the first segment of their paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Group(usize);
+
+impl Group {
+    pub(crate) fn of(path: &str) -> Self {
+        let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+        Self(GROUPS.iter().position(|group| *group == first).unwrap_or(GROUPS.len() - 1))
+    }
+}
 
 /// Requests since the start.
 #[derive(Default)]
 pub(crate) struct Requests {
-    /// At most 50 histograms.
-    times: Mutex<BTreeMap<(&'static str, &'static str), Times>>,
+    /// By group and class. Most never come: a histogram is made with its first request.
+    times: [[Mutex<Option<Times>>; CLASSES.len()]; GROUPS.len()],
     panics: AtomicU64,
 }
 
 impl Requests {
-    fn record(&self, group: &'static str, status: u16, took: std::time::Duration) {
-        let class = CLASSES[usize::from((status / 100).clamp(1, 5)) - 1];
-        self.times.lock().entry((group, class)).or_default().record(took, 1);
+    /// Counts a request. A stream of events that goes on for hours counts with its first byte.
+    pub(crate) fn answered(&self, group: Group, status: u16, took: Duration) {
+        let class = usize::from((status / 100).clamp(1, 5)) - 1;
+        self.times[group.0][class].lock().get_or_insert_default().record(took, 1);
     }
 
     /// Counts a request whose handler panicked.
@@ -43,32 +51,29 @@ impl Requests {
     /// The times of all requests together.
     pub(crate) fn all(&self) -> Times {
         let mut all = Times::default();
-        self.times.lock().values().for_each(|times| all.add(times));
+        self.times
+            .iter()
+            .flatten()
+            .filter_map(|times| times.lock().clone())
+            .for_each(|times| all.add(&times));
         all
     }
 
     /// All times, by group and class.
     pub(crate) fn snapshot(&self) -> BTreeMap<(&'static str, &'static str), Times> {
-        self.times.lock().clone()
+        let of_group = |(group, classes): (&'static str, &[Mutex<Option<Times>>; CLASSES.len()])| {
+            let known = CLASSES.into_iter().zip(classes);
+            known
+                .filter_map(move |(class, times)| Some(((group, class), times.lock().clone()?)))
+                .collect::<Vec<_>>()
+        };
+        GROUPS.into_iter().zip(&self.times).flat_map(of_group).collect()
     }
 }
 
-fn group(path: &str) -> &'static str {
-    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-    GROUPS.into_iter().find(|group| *group == first).unwrap_or("other")
-}
-
-/// Times each request until its answer begins: a stream of events that goes on for hours counts with its first byte.
 #[expect(clippy::disallowed_methods, reason = "a stopwatch for statistics; no decision hangs on it")]
-pub(crate) async fn timed<F>(app: &App, request: Request, next: impl FnOnce(Request) -> F) -> Response
-where
-    F: Future<Output = Response>,
-{
-    let began = Instant::now();
-    let group = group(request.uri().path());
-    let response = next(request).await;
-    app.requests().record(group, response.status().as_u16(), began.elapsed());
-    response
+pub(crate) fn stopwatch() -> Instant {
+    Instant::now()
 }
 
 #[cfg(test)]
@@ -77,13 +82,18 @@ mod tests {
 
     #[test]
     fn whatever_is_asked_for_there_are_few_groups() {
-        assert_eq!(group("/cache/gpu_pricing/a/b"), "cache");
-        assert_eq!(group("/"), "other");
-        assert_eq!(group("/../../etc/passwd"), "other");
+        assert_eq!(Group::of("/cache/gpu_pricing/a/b"), Group(0));
+        assert_eq!(GROUPS[Group::of("/").0], "other");
+        assert_eq!(GROUPS[Group::of("/../../etc/passwd").0], "other");
         let requests = Requests::default();
         for n in 0..1_000_u16 {
-            requests.record(group(&format!("/attack-{n}")), n, std::time::Duration::from_millis(1));
+            requests.answered(Group::of(&format!("/attack-{n}")), n, Duration::from_millis(1));
         }
-        assert!(requests.snapshot().len() <= CLASSES.len());
+        requests.answered(Group::of("/market/x"), 200, Duration::from_millis(1));
+        let counted = requests.snapshot();
+        let of_class = |class| counted[&("other", class)].count();
+        assert_eq!(CLASSES.map(of_class), [200, 100, 100, 100, 500]);
+        assert_eq!(counted[&("market", "2xx")].count(), 1);
+        assert_eq!((counted.len(), requests.all().count()), (CLASSES.len() + 1, 1_001));
     }
 }

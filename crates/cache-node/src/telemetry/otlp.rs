@@ -21,7 +21,7 @@ use opentelemetry_sdk::trace::{
 use tracing::warn;
 
 pub(crate) use metrics::Metrics;
-pub(crate) use traces::{Slot, follow};
+pub(crate) use traces::{Slot, answered, span};
 
 use crate::config::{Identity, OtlpConfig};
 use client::Client;

@@ -6,17 +6,17 @@
 
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::{MatchedPath, Request};
-use axum::response::Response;
+use axum::extract::Request;
+use axum::http::StatusCode;
 use cache_tiered::TRACES;
 use opentelemetry::Context;
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{SpanBuilder, Tracer, TracerProvider};
 use opentelemetry_http::HeaderExtractor;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span as SdkSpan};
 use tracing::level_filters::LevelFilter;
-use tracing::{Instrument, Subscriber, debug_span, field};
+use tracing::{Span, Subscriber, debug_span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
@@ -65,22 +65,20 @@ struct Late {
 }
 
 impl Tracer for Late {
-    type Span = Span;
+    type Span = SdkSpan;
 
-    fn build_with_context(&self, builder: SpanBuilder, parent: &Context) -> Span {
+    fn build_with_context(&self, builder: SpanBuilder, parent: &Context) -> SdkSpan {
         self.slot.0.get().unwrap_or(&self.nowhere).build_with_context(builder, parent)
     }
 }
 
-/// Traces a request, as part of the trace that its `traceparent` names.
-pub(crate) async fn follow<F>(app: &App, request: Request, next: impl FnOnce(Request) -> F) -> Response
-where
-    F: Future<Output = Response>,
-{
-    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or("none");
+/// The span of a request, as part of the trace that its `traceparent` names; none where nobody collects.
+pub(crate) fn span(app: &App, request: &Request, route: Option<&'static str>) -> Option<Span> {
+    app.config().telemetry.otlp.as_ref()?;
+    let route = route.unwrap_or("none");
     // Probes come every few seconds and say nothing.
-    if route.starts_with("/health") || route == "/metrics" || app.config().telemetry.otlp.is_none() {
-        return next(request).await;
+    if route.starts_with("/health") || route == "/metrics" {
+        return None;
     }
     let method = request.method().as_str();
     let span = debug_span!(
@@ -95,15 +93,18 @@ where
         http.response.status_code = field::Empty,
     );
     if span.is_disabled() {
-        return next(request).await;
+        return None;
     }
     // An error means that the span goes to no collector; then its parent is of no interest.
     let _ = span.set_parent(TraceContextPropagator::new().extract(&HeaderExtractor(request.headers())));
-    let response = next(request).instrument(span.clone()).await;
+    Some(span)
+}
+
+/// Says in the span of a request how it was answered.
+pub(crate) fn answered(span: &Span, status: StatusCode) {
     // A number to collectors; what has no sign would become a text.
-    span.record("http.response.status_code", i64::from(response.status().as_u16()));
-    if response.status().is_server_error() {
+    span.record("http.response.status_code", i64::from(status.as_u16()));
+    if status.is_server_error() {
         span.record("otel.status_code", "ERROR");
     }
-    response
 }

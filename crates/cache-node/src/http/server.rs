@@ -129,9 +129,6 @@ impl Serving {
     async fn requests<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, peer: SocketAddr) {
         let mut http = http1::Builder::new();
         let timer = HeadTimer::new();
-        // A client that goes away is noticed when something is written to it, and what it asked for is done to the end. Who
-        // wants to notice it earlier has hyper make room for a next request in the middle of each.
-        http.half_close(true);
         // Answers are short: one piece of memory is written sooner than two.
         http.writev(false);
         http.timer(timer.clone()).header_read_timeout(self.head_timeout).max_buf_size(HEAD_BYTES_MAX);

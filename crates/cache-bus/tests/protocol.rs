@@ -196,6 +196,25 @@ fn i5_a_gap_flushes_and_stands_at_the_head() {
 }
 
 #[test]
+fn i5_of_an_answer_with_a_hole_nothing_is_applied_and_all_is_dropped() {
+    let mut world = World::live(1);
+    world.read(0);
+    (0..3).for_each(|_| {
+        world.write(Says::Key(0), true);
+    });
+    world.hints.clear();
+    world.elapse(600);
+    world.execute(0, true);
+    world.deliver(0, false);
+    let flushes = [FlushCause::Joined, FlushCause::Unreadable];
+    assert_eq!(world.node.flushes, flushes, "what the first one said is unknown");
+    assert_eq!(world.protocol.counters().applied, 0, "nor is what came behind it taken");
+    world.answer_all();
+    assert_eq!(world.standing.position, world.head());
+    world.settle();
+}
+
+#[test]
 fn i12_freshness_is_the_instant_at_which_the_sync_was_sent() {
     let mut world = World::live(1);
     world.elapse(600);

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use cache_events::{NodeId, Partition, Position};
 use cache_node::assembly::Shared;
 use cache_testkit::RedisServer;
 use serde_json::{Value, json};
-use support::{Answer, InProcess, LONG, Serving, command, config};
+use support::{Answer, InProcess, LONG, Serving, command, config, stopwatch};
 
 fn node(text: &str) -> InProcess {
     InProcess::start(config(text))
@@ -30,10 +30,13 @@ fn connection(node: &InProcess, said: &str) -> TcpStream {
     stream
 }
 
-/// All that comes until the other side ends.
+/// All that comes until the other side ends, which it must do in time.
 fn rest(mut stream: TcpStream) -> String {
     let mut text = String::new();
-    let _ = stream.read_to_string(&mut text);
+    if let Err(error) = stream.read_to_string(&mut text) {
+        // The other side may have left without reading all that was said.
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "the connection is still open: {error}");
+    }
     text
 }
 
@@ -375,6 +378,23 @@ fn a_node_that_stops_says_so_first_and_finishes_what_is_under_way() {
     node.client.until("/health/ready", "that it stops", |answer| answer.status == 503);
     assert_eq!(node.client.get("/health/live").status, 200);
     assert_eq!(node.client.get("/cache/session/s").status, 404, "it goes on as before for the delay");
+    half.write_all(b"234567890").expect("written");
+    let answered = rest(half);
+    assert!(answered.starts_with("HTTP/1.1 200 "), "{answered}");
+    node.node.until_ended();
+}
+
+#[test]
+fn what_is_under_way_when_nothing_more_is_taken_is_finished() {
+    let mut node = node("[http]\ndrain_delay = \"0s\"\ndrain_limit = \"20s\"");
+    let mut half = connection(&node, HALF);
+    node.client.until("/health/ready", "that it is ready", |answer| answer.status == 200);
+    node.node.stop();
+    let began = stopwatch();
+    while TcpStream::connect(node.client.address()).is_ok() {
+        assert!(began.elapsed() < LONG, "it still takes connections");
+        std::thread::yield_now();
+    }
     half.write_all(b"234567890").expect("written");
     let answered = rest(half);
     assert!(answered.starts_with("HTTP/1.1 200 "), "{answered}");
